@@ -1,0 +1,300 @@
+// conn_test.go: what a connection promises to its peer.
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+func TestTwoPeopleHearEachOther(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	ann, bob := join(t, addr), join(t, addr)
+	annHears, bobHears := lines(t, ann), lines(t, bob)
+	for _, turn := range []struct {
+		who  *websocket.Conn
+		text string
+	}{
+		{ann, "hello"}, {bob, "hello yourself"}, {ann, "häßlich, 漢字, 🙂"}, {bob, ""}, {ann, " spaces stay "},
+	} {
+		say(t, turn.who, turn.text)
+		if a, b := annHears(), bobHears(); a != turn.text || b != turn.text {
+			t.Errorf("said %q, heard %q and %q", turn.text, a, b)
+		}
+	}
+}
+
+func TestLineBreaksBecomeSpaces(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	ws := join(t, addr)
+	say(t, ws, "one\ntwo\n\nthree\n")
+	if got := lines(t, ws)(); got != "one two  three " {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// Before the whole of the handshake's answer is even written, the Conn hears.
+func TestPeerIsInTheHubBeforeItKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := startInBubble(t)
+		ann := upgrade(t, l.dial(t))
+
+		bob := l.dial(t)
+		bob.Write([]byte(upgradeRequest))
+		first := make([]byte, 1)
+		bob.Read(first)
+		ann.send(websocket.TextFrame, "do you hear me?")
+		ann.expect(websocket.TextFrame, "do you hear me?")
+
+		rest := make([]byte, 4096)
+		n, _ := bob.Read(rest)
+		if answer := string(first) + string(rest[:n]); !strings.HasPrefix(answer, "HTTP/1.1 101 ") || !strings.HasSuffix(answer, "\r\n\r\n") {
+			t.Fatalf("handshake answered with %q", answer)
+		}
+		(&rawPeer{bob, t, bufio.NewReader(bob)}).expect(websocket.TextFrame, "do you hear me?")
+	})
+}
+
+// A client that doesn't wait for the handshake's answer is heard all the same.
+func TestFrameRightBehindTheHandshake(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p := &rawPeer{conn, t, bufio.NewReader(conn)}
+	p.write(append([]byte(upgradeRequest), clientFrame(0x81, "in a hurry")...))
+	p.readHandshake()
+	p.expect(websocket.TextFrame, "in a hurry")
+}
+
+func TestServerPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := upgrade(t, startInBubble(t).dial(t))
+		start := time.Now()
+		for i := time.Duration(1); i <= 10; i++ {
+			p.expect(websocket.PingFrame, "")
+			if got := time.Since(start); got != i*pingPeriod {
+				t.Fatalf("ping %d came after %v", i, got)
+			}
+			p.send(websocket.PongFrame, "")
+		}
+	})
+}
+
+// Anything that comes counts as life, even a frame that is never finished.
+func TestSilentPeerIsLetGo(t *testing.T) {
+	for name, say := range map[string]func(*rawPeer){
+		"silent":      func(p *rawPeer) {},
+		"pong":        func(p *rawPeer) { p.send(websocket.PongFrame, "") },
+		"text":        func(p *rawPeer) { p.send(websocket.TextFrame, "hello") },
+		"half header": func(p *rawPeer) { p.write([]byte{0x81}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := upgrade(t, startInBubble(t).dial(t))
+				go func() {
+					time.Sleep(40 * time.Second)
+					say(p)
+				}()
+				start := time.Now()
+				for {
+					if _, _, err := p.readFrame(); err != nil {
+						break
+					}
+				}
+				want := pongWait
+				if name != "silent" {
+					want += 40 * time.Second
+				}
+				if got := time.Since(start); got != want {
+					t.Errorf("let go after %v, want %v", got, want)
+				}
+			})
+		})
+	}
+}
+
+// x/net's own pong fails when the write deadline of the last message has passed.
+func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := upgrade(t, startInBubble(t).dial(t))
+		p.send(websocket.TextFrame, "hello")
+		p.expect(websocket.TextFrame, "hello")
+		for i := range 5 {
+			time.Sleep(writeWait + 1)
+			payload := strings.Repeat("x", i*125/4)
+			p.send(websocket.PingFrame, payload)
+			p.expect(websocket.PongFrame, payload)
+			if i == 3 { // 40 s in: the next pause holds the server's own ping
+				p.send(websocket.PongFrame, "")
+			}
+		}
+	})
+}
+
+func TestWriteTakesTenSecondsAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := startInBubble(t)
+		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		ann.send(websocket.TextFrame, "bob does not read this")
+		ann.expect(websocket.TextFrame, "bob does not read this")
+		time.Sleep(writeWait - time.Nanosecond)
+		bob.send(websocket.PongFrame, "")
+		time.Sleep(2 * time.Nanosecond)
+		if _, err := bob.Conn.Write(clientFrame(0x8a, "")); err == nil {
+			t.Error("still connected after writeWait")
+		}
+	})
+}
+
+// A close from the peer is answered with its own code, or with an empty frame if
+// it had none.
+func TestCloseIsAnswered(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	for sent, answer := range map[string]string{
+		"":                 "",
+		"\x03\xe8":         "\x03\xe8",
+		"\x03\xe9bye, all": "\x03\xe9",
+		"\x0f\xa0":         "\x0f\xa0",
+	} {
+		p := joinRaw(t, addr)
+		p.send(websocket.TextFrame, "last words")
+		p.send(websocket.CloseFrame, sent)
+		p.expect(websocket.TextFrame, "last words")
+		p.expect(websocket.CloseFrame, answer)
+		if b, err := p.in.ReadByte(); err == nil {
+			t.Errorf("%#x after the close frame", b)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	addr, _ := startServer(t, 100)
+	for _, test := range []struct {
+		name  string
+		frame []byte
+		code  uint16
+	}{
+		{"binary", clientFrame(0x82, "x"), closeUnsupportedData},
+		{"not UTF-8", clientFrame(0x81, "\xff"), closeInvalidText},
+		{"too long", clientFrame(0x81, strings.Repeat("x", 101)), closeTooBig},
+		{"reserved bit", clientFrame(0xc1, "x"), closeProtocolError},
+		{"not masked", []byte{0x81, 1, 'x'}, closeProtocolError},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := joinRaw(t, addr)
+			p.send(websocket.TextFrame, "before")
+			p.write(test.frame)
+			p.expect(websocket.TextFrame, "before")
+			p.expectClose(test.code)
+		})
+	}
+}
+
+// A peer that breaks off in the middle of a frame harms nobody.
+func TestPeerVanishesInTheMiddleOfAFrame(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	ann := join(t, addr)
+	annHears := lines(t, ann)
+	for _, linger := range []int{-1, 0} { // with a FIN, with a reset
+		frame := clientFrame(0x81, "never finished")
+		for cut := 1; cut < len(frame); cut++ {
+			p := joinRaw(t, addr)
+			p.write(frame[:cut])
+			p.Conn.(*net.TCPConn).SetLinger(linger)
+			p.Conn.Close()
+			text := fmt.Sprint("still here ", linger, cut)
+			say(t, ann, text)
+			if got := annHears(); got != text {
+				t.Fatalf("heard %q, want %q", got, text)
+			}
+		}
+	}
+}
+
+func TestShutdownIsAnnounced(t *testing.T) {
+	addr, stop := startServer(t, 4096)
+	p := joinRaw(t, addr)
+	go stop()
+	p.expectClose(closeGoingAway)
+}
+
+func TestHandshake(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	for _, test := range []struct {
+		name   string
+		method string
+		header map[string]string // beside a good one; "" takes it away
+		status int
+	}{
+		{"good", "GET", nil, 101},
+		{"in other words", "GET", map[string]string{"Connection": "keep-alive, UPGRADE", "Upgrade": "WebSocket"}, 101},
+		{"with a subprotocol", "GET", map[string]string{"Sec-WebSocket-Protocol": "a, b"}, 101},
+		{"own origin", "GET", map[string]string{"Origin": "http://" + addr}, 101},
+		{"own origin over TLS", "GET", map[string]string{"Origin": "https://" + addr}, 101},
+		{"other origin", "GET", map[string]string{"Origin": "http://evil.example"}, 403},
+		{"other port", "GET", map[string]string{"Origin": "http://127.0.0.1:1"}, 403},
+		{"origin null", "GET", map[string]string{"Origin": "null"}, 403},
+		{"origin nonsense", "GET", map[string]string{"Origin": "http://%zz"}, 403},
+		{"plain request", "GET", map[string]string{"Connection": "", "Upgrade": ""}, 426},
+		{"HEAD", "HEAD", nil, 426},
+		{"POST", "POST", nil, 405},
+		{"other version", "GET", map[string]string{"Sec-WebSocket-Version": "8"}, 426},
+		{"other upgrade", "GET", map[string]string{"Upgrade": "h2c"}, 426},
+		{"no key", "GET", map[string]string{"Sec-WebSocket-Key": ""}, 400},
+		{"short key", "GET", map[string]string{"Sec-WebSocket-Key": "c2hvcnQ="}, 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, err := http.NewRequest(test.method, "http://"+addr+"/ws", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+				"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+			for k, v := range test.header {
+				if r.Header.Set(k, v); v == "" {
+					r.Header.Del(k)
+				}
+			}
+			response := roundTrip(t, r)
+			if response.StatusCode != test.status {
+				t.Fatalf("status %s, want %d", response.Status, test.status)
+			}
+			want := map[string]string{}
+			switch test.status {
+			case 101: // the accept of RFC 6455, section 1.3
+				want = map[string]string{"Upgrade": "websocket", "Sec-Websocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}
+			case 405:
+				want = map[string]string{"Allow": "GET, HEAD"}
+			case 426:
+				want = map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13"}
+			}
+			for k, v := range want {
+				if got := response.Header.Get(k); got != v {
+					t.Errorf("%s: %q, want %q", k, got, v)
+				}
+			}
+		})
+	}
+}
+
+// A second origin beside a good one is no way in.
+func TestTwoOrigins(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	r, _ := http.NewRequest("GET", "http://"+addr+"/ws", nil)
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Origin": {"http://" + addr, "http://evil.example"}}
+	if response := roundTrip(t, r); response.StatusCode != 403 {
+		t.Errorf("status %s", response.Status)
+	}
+}

@@ -1,0 +1,266 @@
+// frame.go: reading whole messages, as RFC 6455 wants them read, on top of the
+// frames that x/net/websocket gives.
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"unicode/utf8"
+
+	"golang.org/x/net/websocket"
+)
+
+// Close codes (RFC 6455, section 7.4.1, and the registry it founded).
+const (
+	closeNone            = 0 // a close frame without a code
+	closeGoingAway       = 1001
+	closeProtocolError   = 1002
+	closeUnsupportedData = 1003
+	closeInvalidText     = 1007
+	closeTooBig          = 1009
+	closeTryAgainLater   = 1013
+)
+
+// closeFrame is a close frame as it goes out. As an error it ends the reading
+// of a connection, and is what the peer gets in answer.
+type closeFrame struct {
+	code   uint16 // closeNone sends an empty frame
+	reason string // at most 123 bytes
+}
+
+func (f *closeFrame) Error() string {
+	return fmt.Sprintf("websocket: closing with %d %s", f.code, f.reason)
+}
+
+// payload returns the frame's payload (RFC 6455, section 5.5.1).
+func (f *closeFrame) payload() []byte {
+	if f.code == closeNone {
+		return nil
+	}
+	return append(binary.BigEndian.AppendUint16(nil, f.code), f.reason...)
+}
+
+func protocolError(reason string) error {
+	return &closeFrame{closeProtocolError, reason}
+}
+
+// answerTo returns what answers a close frame with payload p: its own code, or
+// a complaint where the payload is malformed (RFC 6455, sections 5.5.1 and 7.4).
+func answerTo(p []byte) *closeFrame {
+	if len(p) == 0 {
+		return &closeFrame{code: closeNone}
+	}
+	if len(p) == 1 {
+		return &closeFrame{closeProtocolError, "half a close code"}
+	}
+	code := binary.BigEndian.Uint16(p)
+	if !sendable(code) {
+		return &closeFrame{closeProtocolError, "this close code may not be sent"}
+	}
+	if !utf8.Valid(p[2:]) {
+		return &closeFrame{closeInvalidText, "the close reason is not UTF-8"}
+	}
+	return &closeFrame{code: code}
+}
+
+// sendable reports whether a close frame may carry code (RFC 6455, section
+// 7.4.2): those the RFC and its registry define for the wire, and the ranges
+// for libraries and applications.
+func sendable(code uint16) bool {
+	switch {
+	case 1000 <= code && code <= 1003, 1007 <= code && code <= 1014:
+		return true
+	}
+	return 3000 <= code && code <= 4999
+}
+
+// header is a frame's header (RFC 6455, section 5.2).
+type header struct {
+	fin      bool
+	reserved byte // the three reserved bits, as they stand in the first byte
+	opcode   byte
+	masked   bool
+	length   uint64
+	shortest bool // the length is written in its shortest form
+}
+
+// maxHeader is the most bytes a header can take: two, a length, a masking key.
+const maxHeader = 2 + 8 + 4
+
+// parseHeader reads a header from its bytes, of which there must be enough.
+func parseHeader(b []byte) header {
+	h := header{
+		fin:      b[0]&0x80 != 0,
+		reserved: b[0] & 0x70,
+		opcode:   b[0] & 0x0f,
+		masked:   b[1]&0x80 != 0,
+		length:   uint64(b[1] & 0x7f),
+		shortest: true,
+	}
+	switch h.length {
+	case 126:
+		h.length = uint64(binary.BigEndian.Uint16(b[2:]))
+		h.shortest = h.length > 125
+	case 127:
+		h.length = binary.BigEndian.Uint64(b[2:])
+		h.shortest = h.length > 0xffff
+	}
+	return h
+}
+
+func (h header) control() bool { return h.opcode&0x8 != 0 }
+
+// check returns the protocol error that the header is by itself, or nil.
+func (h header) check() error {
+	switch {
+	case h.reserved != 0:
+		return protocolError("a reserved bit is set, and no extension was agreed on")
+	case h.opcode > websocket.BinaryFrame && h.opcode < websocket.CloseFrame, h.opcode > websocket.PongFrame:
+		return protocolError("unknown opcode")
+	case !h.masked:
+		return protocolError("a client must mask its frames")
+	case h.control() && !h.fin:
+		return protocolError("a control frame may not be fragmented")
+	case h.control() && h.length > 125:
+		return protocolError("a control frame carries at most 125 bytes")
+	case !h.shortest:
+		return protocolError("the payload length is not in its shortest form")
+	}
+	return nil
+}
+
+// frame is what x/net's NewFrameReader returns, as far as it is used here.
+type frame interface {
+	io.Reader                // the payload, unmasked
+	HeaderReader() io.Reader // the header's bytes
+}
+
+// messageReader reads a client's messages. It goes below x/net's HandleFrame,
+// which takes every fragment for a message, and writes pongs from the goroutine
+// that reads.
+type messageReader struct {
+	ws    *websocket.Conn
+	limit int                        // bytes in a message
+	ping  func(payload []byte) error // called for each ping; payload is its to keep
+
+	header  [maxHeader]byte // of the frame being read
+	text    []byte          // of the message being read
+	checked int             // how much of text is known to be UTF-8
+}
+
+// next returns the next text message. Its bytes are the caller's to keep.
+//
+// A *closeFrame error says that no further message will come: the peer took its
+// leave, or broke the protocol or a rule of this server. The frame is the answer
+// to that. Any other error is the connection's, or that of r.ping.
+func (r *messageReader) next() ([]byte, error) {
+	r.text, r.checked = nil, 0
+	for started := false; ; {
+		f, h, err := r.frame()
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case h.control():
+			if err := r.control(f, h); err != nil {
+				return nil, err
+			}
+			continue
+		case h.opcode == websocket.BinaryFrame:
+			return nil, &closeFrame{closeUnsupportedData, "this is a text chat"}
+		case h.opcode == websocket.ContinuationFrame && !started:
+			return nil, protocolError("a continuation of nothing")
+		case h.opcode == websocket.TextFrame && started:
+			return nil, protocolError("a new message within an unfinished one")
+		}
+		if err := r.appendPayload(f, h); err != nil {
+			return nil, err
+		}
+		if h.fin {
+			return r.text, nil
+		}
+		started = true
+	}
+}
+
+// frame reads the next frame's header and checks it.
+func (r *messageReader) frame() (frame, header, error) {
+	f, err := r.ws.NewFrameReader()
+	if err != nil {
+		return nil, header{}, err
+	}
+	n, err := f.HeaderReader().Read(r.header[:])
+	if err != nil {
+		return nil, header{}, err
+	}
+	h := parseHeader(r.header[:n])
+	return f, h, h.check()
+}
+
+// control reads a control frame and acts on it (RFC 6455, section 5.5).
+func (r *messageReader) control(f frame, h header) error {
+	payload := make([]byte, h.length)
+	if _, err := io.ReadFull(f, payload); err != nil {
+		return err
+	}
+	switch h.opcode {
+	case websocket.CloseFrame:
+		return answerTo(payload)
+	case websocket.PingFrame:
+		return r.ping(payload)
+	}
+	return nil // a pong has done its work by arriving
+}
+
+// appendPayload appends a frame's payload to r.text, checking that it is UTF-8
+// as it arrives. The end of a frame may cut a rune, the end of the message may not.
+func (r *messageReader) appendPayload(f frame, h header) error {
+	if h.length > uint64(r.limit-len(r.text)) {
+		return &closeFrame{closeTooBig, fmt.Sprintf("a message has at most %d bytes here", r.limit)}
+	}
+	for end := len(r.text) + int(h.length); len(r.text) < end; {
+		r.grow(end)
+		n, err := f.Read(r.text[len(r.text):min(cap(r.text), end)])
+		if err != nil {
+			return err
+		}
+		r.text = r.text[:len(r.text)+n]
+		whole, ok := validPrefix(r.text[r.checked:])
+		if !ok {
+			return errNotUTF8
+		}
+		r.checked += whole
+	}
+	if h.fin && r.checked < len(r.text) {
+		return errNotUTF8
+	}
+	return nil
+}
+
+// grow makes room in r.text for what may come next of the bytes before end. It
+// takes memory in proportion to what has arrived, not to what was announced.
+func (r *messageReader) grow(end int) {
+	if len(r.text) == cap(r.text) {
+		r.text = slices.Grow(r.text, min(end-len(r.text), max(len(r.text), 4096)))
+	}
+}
+
+var errNotUTF8 = &closeFrame{closeInvalidText, "the message is not UTF-8"}
+
+// validPrefix returns the length of p up to a rune that is not complete yet, if
+// p ends in one. It reports false if p can't be, or become, UTF-8.
+func validPrefix(p []byte) (int, bool) {
+	n := len(p)
+	for i := n - 1; i >= max(0, n-utf8.UTFMax); i-- {
+		if utf8.RuneStart(p[i]) {
+			if !utf8.FullRune(p[i:]) {
+				n = i
+			}
+			break
+		}
+	}
+	return n, utf8.Valid(p[:n])
+}

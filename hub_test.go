@@ -1,0 +1,176 @@
+// hub_test.go: what the Hub promises to everyone together.
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// What one sender says arrives at everyone in the order it was said, once.
+func TestOrder(t *testing.T) {
+	const senders, each = 5, 40 // together they fit in a connection's queue
+	addr, _ := startServer(t, 4096)
+	var peers []*websocket.Conn
+	for range senders + 1 {
+		peers = append(peers, join(t, addr))
+	}
+
+	var wg sync.WaitGroup
+	for sender := range senders {
+		wg.Go(func() {
+			for n := range each {
+				if err := websocket.Message.Send(peers[sender], fmt.Sprintf("%d says %d", sender, n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, peer := range peers {
+		hears := lines(t, peer)
+		var next [senders]int
+		for range senders * each {
+			var sender, n int
+			line := hears()
+			if _, err := fmt.Sscanf(line, "%d says %d", &sender, &n); err != nil || n != next[sender] {
+				t.Fatalf("heard %q; want them to say %d", line, next)
+			}
+			next[sender]++
+		}
+	}
+	wg.Wait()
+}
+
+// Lines that wait for a peer come joined in one message.
+func TestWaitingLinesAreJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := startInBubble(t)
+		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		for _, line := range []string{"one", "two", "", "four"} {
+			ann.send(websocket.TextFrame, line)
+			ann.expect(websocket.TextFrame, line)
+			synctest.Wait()
+		}
+		bob.expect(websocket.TextFrame, "one") // the pump was writing it already
+		bob.expect(websocket.TextFrame, "two\n\nfour")
+	})
+}
+
+// Joined messages stay small, however much waits.
+func TestJoiningIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const said = 100
+		l := startInBubble(t)
+		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		long := strings.Repeat("x", 4096)
+		for range said {
+			ann.send(websocket.TextFrame, long)
+			ann.expect(websocket.TextFrame, long)
+		}
+		for heard := 0; heard < said; {
+			_, message, err := bob.readFrame()
+			if err != nil || len(message) > joinLimit+len(long) {
+				t.Fatalf("a message of %d bytes, %v", len(message), err)
+			}
+			heard += 1 + strings.Count(message, "\n")
+		}
+	})
+}
+
+// A peer that does not read is let go as soon as its queue is full; the others
+// go on as if it had never been there.
+func TestStuckPeerIsLetGo(t *testing.T) {
+	t.Run("and told, if it reads again in time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := startInBubble(t)
+			ann, stuck := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+			talkPast(t, ann, 2*sendQueue)
+			time.Sleep(writeWait / 2)
+			stuck.expect(websocket.TextFrame, "line 0")
+			var queued []string
+			for n := range sendQueue {
+				queued = append(queued, fmt.Sprint("line ", n+1))
+			}
+			stuck.expect(websocket.TextFrame, strings.Join(queued, "\n"))
+			opcode, payload, err := stuck.readFrame()
+			if want := string((&closeFrame{closeTryAgainLater, "you read too slowly"}).payload()); opcode != websocket.CloseFrame || payload != want {
+				t.Fatalf("got %s, %v; want the close frame %q", show(opcode, payload), err, want)
+			}
+		})
+	})
+	t.Run("and cut off, if it does not", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l := startInBubble(t)
+			ann, stuck := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+			talkPast(t, ann, 2*sendQueue)
+			time.Sleep(writeWait + time.Nanosecond)
+			if _, err := stuck.Conn.Write([]byte{0}); err == nil {
+				t.Error("still connected after writeWait")
+			}
+		})
+	})
+}
+
+// talkPast has p say n lines and hear each of them, at no time at all.
+func talkPast(t *testing.T, p *rawPeer, n int) {
+	t.Helper()
+	start := time.Now()
+	for n := range n {
+		line := fmt.Sprint("line ", n)
+		p.send(websocket.TextFrame, line)
+		p.expect(websocket.TextFrame, line)
+		synctest.Wait()
+	}
+	if waited := time.Since(start); waited > 0 {
+		t.Errorf("waited %v for a stuck peer", waited)
+	}
+}
+
+// The same over TCP, whose buffers take some megabytes before a peer is stuck.
+func TestStuckPeerOverTCP(t *testing.T) {
+	const said = 4000
+	addr, _ := startServer(t, 4096)
+	small := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+	}}
+	conn, err := small.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stuck := upgrade(t, conn)
+
+	ann, bob := joinRaw(t, addr), joinRaw(t, addr)
+	line := func(n int) string { return fmt.Sprintf("%04096d", n) }
+	for n := range said {
+		ann.send(websocket.TextFrame, line(n))
+		ann.expect(websocket.TextFrame, line(n))
+		bob.expect(websocket.TextFrame, line(n))
+	}
+
+	// What it got before it was let go is whole and in order.
+	heard := 0
+	for conn.SetDeadline(time.Now().Add(time.Minute)); ; {
+		opcode, message, err := stuck.readFrame()
+		if err != nil || opcode != websocket.TextFrame {
+			break
+		}
+		for text := range strings.SplitSeq(message, "\n") {
+			if text != line(heard) {
+				t.Fatalf("line %d is %.50q", heard, text)
+			}
+			heard++
+		}
+	}
+	if heard == said {
+		t.Error("it heard everything, so it was never stuck")
+	}
+}

@@ -1,0 +1,271 @@
+// server_test.go: what the other tests share: a running chat, and its peers.
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// TestMain lets the test binary be the chat itself, for tests that need its
+// command line and exit status.
+func TestMain(m *testing.M) {
+	if os.Getenv("CHAT_TEST_MAIN") != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// startServer runs the chat on a free port of 127.0.0.1 and returns its address.
+// stop ends it; so does the end of the test, which fails if a goroutine is left.
+func startServer(t *testing.T, maxMessage int) (addr string, stop func()) {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Registered first, it runs last: after the peers have been closed.
+	t.Cleanup(func() { noGoroutineLeft(t, before) })
+	stop = serve(listener, maxMessage)
+	t.Cleanup(stop)
+	return listener.Addr().String(), stop
+}
+
+// serve runs the chat on listener. The function it returns stops it and waits
+// until everyone has been let go; it may be called again.
+func serve(listener net.Listener, maxMessage int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	hub := newHub()
+	go hub.run(ctx)
+	server := newServer(hub, maxMessage)
+	go server.Serve(listener)
+	return func() {
+		server.Close()
+		cancel()
+		hub.wait(time.Minute)
+	}
+}
+
+// noGoroutineLeft fails the test if more goroutines than before remain. It waits
+// for those that are about to return.
+func noGoroutineLeft(t *testing.T, before int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), stacks)
+		}
+	}
+}
+
+// pipeListener accepts connections in memory: for a testing/synctest bubble, where
+// time passes only when everyone waits, and real sockets don't count as waiting.
+type pipeListener struct{ conns chan net.Conn }
+
+// startInBubble runs the chat in memory until the test ends.
+func startInBubble(t *testing.T) pipeListener {
+	l := pipeListener{make(chan net.Conn)}
+	t.Cleanup(serve(l, 4096))
+	return l
+}
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if conn, ok := <-l.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l pipeListener) Close() error   { close(l.conns); return nil }
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// dial returns the client's end of a new connection.
+func (l pipeListener) dial(t *testing.T) net.Conn {
+	client, server := net.Pipe()
+	l.conns <- server
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// join connects to the chat with x/net's own client.
+func join(t *testing.T, addr string) *websocket.Conn {
+	t.Helper()
+	ws, err := websocket.Dial("ws://"+addr+"/ws", "", "http://"+addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.Close() })
+	ws.SetDeadline(time.Now().Add(time.Minute))
+	return ws
+}
+
+// say sends one message.
+func say(t *testing.T, ws *websocket.Conn, text string) {
+	t.Helper()
+	if err := websocket.Message.Send(ws, text); err != nil {
+		t.Fatalf("saying %.40q: %v", text, err)
+	}
+}
+
+// lines returns a function that returns the next line that ws hears.
+func lines(t *testing.T, ws *websocket.Conn) func() string {
+	var waiting []string
+	return func() string {
+		t.Helper()
+		if len(waiting) == 0 {
+			var message string
+			if err := websocket.Message.Receive(ws, &message); err != nil {
+				t.Fatalf("waiting for a line: %v", err)
+			}
+			waiting = strings.Split(message, "\n")
+		}
+		line := waiting[0]
+		waiting = waiting[1:]
+		return line
+	}
+}
+
+// rawPeer is a client that may send any bytes, and sees each frame.
+type rawPeer struct {
+	net.Conn
+	t  *testing.T
+	in *bufio.Reader
+}
+
+// upgradeRequest is a client's handshake.
+const upgradeRequest = "GET /ws HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+// upgrade makes a rawPeer of conn.
+func upgrade(t *testing.T, conn net.Conn) *rawPeer {
+	t.Helper()
+	p := &rawPeer{conn, t, bufio.NewReader(conn)}
+	p.write([]byte(upgradeRequest))
+	p.readHandshake()
+	return p
+}
+
+// joinRaw connects to the chat as a rawPeer.
+func joinRaw(t *testing.T, addr string) *rawPeer {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	return upgrade(t, conn)
+}
+
+// readHandshake reads the server's answer to upgradeRequest.
+func (p *rawPeer) readHandshake() {
+	p.t.Helper()
+	response, err := http.ReadResponse(p.in, nil)
+	if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+		p.t.Fatalf("handshake: %v %v", response, err)
+	}
+}
+
+// write writes bytes as they are.
+func (p *rawPeer) write(b []byte) {
+	p.t.Helper()
+	if _, err := p.Conn.Write(b); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// send sends a final frame.
+func (p *rawPeer) send(opcode byte, payload string) {
+	p.t.Helper()
+	p.write(clientFrame(0x80|opcode, payload))
+}
+
+// clientFrame returns a masked frame with the given first byte.
+func clientFrame(first byte, payload string) []byte {
+	b := []byte{first, 0x80}
+	switch n := len(payload); {
+	case n <= 125:
+		b[1] |= byte(n)
+	case n <= 0xffff:
+		b[1] |= 126
+		b = binary.BigEndian.AppendUint16(b, uint16(n))
+	default:
+		b[1] |= 127
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	mask := [4]byte{0x37, 0xfa, 0x21, 0x3d}
+	b = append(b, mask[:]...)
+	for i := range len(payload) {
+		b = append(b, payload[i]^mask[i%4])
+	}
+	return b
+}
+
+// readFrame reads a frame of the server, which must be final and unmasked.
+func (p *rawPeer) readFrame() (opcode byte, payload string, err error) {
+	p.t.Helper()
+	var b [8]byte
+	if _, err := io.ReadFull(p.in, b[:2]); err != nil {
+		return 0, "", err
+	}
+	if b[0]&0xf0 != 0x80 || b[1]&0x80 != 0 {
+		p.t.Fatalf("a server's frame can't begin with %x", b[:2])
+	}
+	opcode = b[0] & 0x0f
+	length := uint64(b[1])
+	switch b[1] {
+	case 126:
+		_, err = io.ReadFull(p.in, b[:2])
+		length = uint64(binary.BigEndian.Uint16(b[:]))
+	case 127:
+		_, err = io.ReadFull(p.in, b[:8])
+		length = binary.BigEndian.Uint64(b[:])
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	var text bytes.Buffer
+	_, err = io.CopyN(&text, p.in, int64(length))
+	return opcode, text.String(), err
+}
+
+// expect reads the next frame and compares it.
+func (p *rawPeer) expect(opcode byte, payload string) {
+	p.t.Helper()
+	gotOpcode, got, err := p.readFrame()
+	if err != nil || gotOpcode != opcode || got != payload {
+		p.t.Fatalf("got %s, %v; want %s", show(gotOpcode, got), err, show(opcode, payload))
+	}
+}
+
+// expectClose reads a close frame with that code, then the end of the connection.
+func (p *rawPeer) expectClose(code uint16) {
+	p.t.Helper()
+	opcode, payload, err := p.readFrame()
+	if err != nil || opcode != websocket.CloseFrame || len(payload) < 2 || binary.BigEndian.Uint16([]byte(payload)) != code {
+		p.t.Fatalf("got %s, %v; want a close frame with %d", show(opcode, payload), err, code)
+	}
+	if b, err := p.in.ReadByte(); err != io.EOF {
+		p.t.Fatalf("got %#x, %v after the close frame; want EOF", b, err)
+	}
+}
+
+func show(opcode byte, payload string) string {
+	return fmt.Sprintf("opcode %d, %d bytes %.60q", opcode, len(payload), payload)
+}
