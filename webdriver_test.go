@@ -1,0 +1,202 @@
+// webdriver_test.go: as much of a WebDriver client as the browser test needs.
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+)
+
+// chromedriver is a running chromedriver.
+type chromedriver struct{ url string }
+
+// startChromedriver starts chromedriver for the length of the test. Where it or
+// Chromium is not installed the test is skipped, except on CI.
+func startChromedriver(t *testing.T) chromedriver {
+	t.Helper()
+	for _, program := range []string{"chromium", "chromedriver"} {
+		if _, err := exec.LookPath(program); err != nil {
+			const hint = "%v; on Debian: apt-get install chromium chromium-driver"
+			if os.Getenv("CI") != "" {
+				t.Fatalf(hint, err)
+			}
+			t.Skipf(hint, err)
+		}
+	}
+	cmd := exec.Command("chromedriver", "--port=0")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	listening := regexp.MustCompile(`started successfully on port (\d+)`)
+	for out := bufio.NewScanner(stdout); out.Scan(); {
+		if port := listening.FindStringSubmatch(out.Text()); port != nil {
+			return chromedriver{"http://127.0.0.1:" + port[1]}
+		}
+	}
+	t.Fatal("chromedriver did not say where it listens")
+	panic("unreachable")
+}
+
+// browser is a Chromium of its own, with an empty profile.
+type browser struct {
+	t       *testing.T
+	session string // URL of the WebDriver session
+	window  string // handle of the window that is driven
+}
+
+// open starts a browser for the length of the test.
+func (d chromedriver) open(t *testing.T) *browser {
+	t.Helper()
+	b := &browser{t: t, session: d.url}
+	var session struct{ SessionID string }
+	b.call("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+		"acceptInsecureCerts": true,
+		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
+		"goog:chromeOptions": map[string]any{"args": []string{
+			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--window-size=720,480", "--user-data-dir=" + t.TempDir(),
+		}},
+	}}}, &session)
+	b.session += "/session/" + session.SessionID
+	t.Cleanup(b.close)
+	b.call("GET", "/window", nil, &b.window)
+	return b
+}
+
+// close ends the browser and returns when it is gone.
+func (b *browser) close() { b.call("DELETE", "", nil, nil) }
+
+// call makes one WebDriver call and stores its value in result, unless that is nil.
+func (b *browser) call(method, path string, body, result any) {
+	b.t.Helper()
+	var encoded bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&encoded).Encode(body); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	request, err := http.NewRequest(method, b.session+path, &encoded)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var reply struct{ Value json.RawMessage }
+	if err := json.NewDecoder(response.Body).Decode(&reply); err != nil {
+		b.t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		b.t.Fatalf("%s %s: %s", method, path, reply.Value)
+	}
+	if result == nil {
+		return
+	}
+	if err := json.Unmarshal(reply.Value, result); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// visit loads url in the current window.
+func (b *browser) visit(url string) {
+	b.t.Helper()
+	b.call("POST", "/url", map[string]string{"url": url}, nil)
+}
+
+// newWindow opens a window and turns to it.
+func (b *browser) newWindow() (handle string) {
+	b.t.Helper()
+	var window struct{ Handle string }
+	b.call("POST", "/window/new", map[string]string{"type": "window"}, &window)
+	b.turnTo(window.Handle)
+	return window.Handle
+}
+
+// turnTo makes the calls that follow go to a window.
+func (b *browser) turnTo(window string) {
+	b.t.Helper()
+	b.call("POST", "/window", map[string]string{"handle": window}, nil)
+	b.window = window
+}
+
+// typeKeys types into the element that has the focus, as a keyboard does.
+func (b *browser) typeKeys(keys string) {
+	b.t.Helper()
+	var element map[string]string
+	b.call("GET", "/element/active", nil, &element)
+	for _, id := range element {
+		b.call("POST", "/element/"+id+"/value", map[string]string{"text": keys}, nil)
+	}
+}
+
+// enter is the Enter key (WebDriver, section 17.4.2).
+const enter = "\uE007"
+
+// run runs a script in the page and stores what it returns in result, unless
+// that is nil.
+func (b *browser) run(script string, result any) {
+	b.t.Helper()
+	b.call("POST", "/execute/sync", map[string]any{"script": script, "args": []any{}}, result)
+}
+
+// devtools makes one call of the Chrome DevTools Protocol.
+func (b *browser) devtools(method string, params map[string]any) {
+	b.t.Helper()
+	b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": method, "params": params}, nil)
+}
+
+// until waits for an expression in the page to become true.
+func (b *browser) until(what, expression string) {
+	b.t.Helper()
+	var done bool
+	for deadline := time.Now().Add(20 * time.Second); !done; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			var page string
+			b.run(`return document.body.innerText`, &page)
+			b.t.Fatalf("no %s: %s\nThe page says:\n%s", what, expression, page)
+		}
+		b.run("return Boolean("+expression+")", &done)
+	}
+}
+
+// cleanConsole fails the test if the browser complained of the page.
+func (b *browser) cleanConsole() {
+	b.t.Helper()
+	var entries []struct{ Level, Message string }
+	b.call("POST", "/se/log", map[string]string{"type": "browser"}, &entries)
+	for _, entry := range entries {
+		b.t.Errorf("console: %s %s", entry.Level, entry.Message)
+	}
+}
+
+// screenshot writes what the window shows to a file, if screenshots are wanted.
+func (b *browser) screenshot(name string) {
+	b.t.Helper()
+	if *screenshots == "" {
+		return
+	}
+	var png []byte // comes in base64, as encoding/json takes bytes
+	b.call("GET", "/screenshot", nil, &png)
+	if err := os.WriteFile(filepath.Join(*screenshots, name), png, 0o666); err != nil {
+		b.t.Fatal(err)
+	}
+}
