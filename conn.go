@@ -173,27 +173,18 @@ type keptOpen struct{ net.Conn }
 
 func (keptOpen) Close() error { return nil }
 
-// silenceReader reads a Conn's socket as long as the peer is not silent for
-// pongWait, and its writePump has not ended.
+// silenceReader reads a Conn's socket until the peer has been silent for pongWait,
+// or writePump has ended.
 type silenceReader struct{ c *Conn }
 
 func (r silenceReader) Read(p []byte) (int, error) {
-	if !r.c.allow(pongWait) {
-		return 0, net.ErrClosed
-	}
-	return r.c.socket.Read(p)
-}
-
-// allow sets how long reading may wait: for d, or for closeWait once writePump
-// has ended. It reports whether it was d.
-func (c *Conn) allow(d time.Duration) bool {
-	c.socket.SetReadDeadline(time.Now().Add(d))
+	r.c.socket.SetReadDeadline(time.Now().Add(pongWait))
 	select {
-	case <-c.written:
-		c.socket.SetReadDeadline(time.Now().Add(closeWait))
-		return false
+	case <-r.c.written: // writePump may have set its deadline before this one
+		r.c.socket.SetReadDeadline(time.Now().Add(closeWait))
+		return 0, net.ErrClosed
 	default:
-		return true
+		return r.c.socket.Read(p)
 	}
 }
 
@@ -212,8 +203,8 @@ func (c *Conn) readPump(maxMessage int) {
 	c.leave()
 
 	// Closing a socket with unread bytes resets the connection, and the peer
-	// might never see the close frame (RFC 6455, section 7.1.1).
-	c.allow(writeWait + closeWait)
+	// might never see the close frame (RFC 6455, section 7.1.1). writePump sets
+	// how long this may last.
 	io.Copy(io.Discard, c.socket)
 	<-c.written
 }

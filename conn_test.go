@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -44,7 +45,7 @@ func TestLineBreaksBecomeSpaces(t *testing.T) {
 // Before the whole of the handshake's answer is even written, the Conn hears.
 func TestPeerIsInTheHubBeforeItKnows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := startInBubble(t)
+		l, _ := startInBubble(t)
 		ann := upgrade(t, l.dial(t))
 
 		bob := l.dial(t)
@@ -79,7 +80,7 @@ func TestFrameRightBehindTheHandshake(t *testing.T) {
 
 func TestServerPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := upgrade(t, startInBubble(t).dial(t))
+		p := joinInBubble(t)
 		start := time.Now()
 		for i := time.Duration(1); i <= 10; i++ {
 			p.expect(websocket.PingFrame, "")
@@ -101,7 +102,7 @@ func TestSilentPeerIsLetGo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := upgrade(t, startInBubble(t).dial(t))
+				p := joinInBubble(t)
 				go func() {
 					time.Sleep(40 * time.Second)
 					say(p)
@@ -127,7 +128,7 @@ func TestSilentPeerIsLetGo(t *testing.T) {
 // x/net's own pong fails when the write deadline of the last message has passed.
 func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := upgrade(t, startInBubble(t).dial(t))
+		p := joinInBubble(t)
 		p.send(websocket.TextFrame, "hello")
 		p.expect(websocket.TextFrame, "hello")
 		for i := range 5 {
@@ -144,7 +145,7 @@ func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 
 func TestWriteTakesTenSecondsAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := startInBubble(t)
+		l, _ := startInBubble(t)
 		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
 		ann.send(websocket.TextFrame, "bob does not read this")
 		ann.expect(websocket.TextFrame, "bob does not read this")
@@ -199,6 +200,53 @@ func TestRefusals(t *testing.T) {
 			p.expectClose(test.code)
 		})
 	}
+}
+
+// A peer that is refused while it sends reads the close code, not a reset.
+func TestRefusedPeerReadsWhy(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	p := joinRaw(t, addr)
+	p.send(websocket.TextFrame, strings.Repeat("x", 8<<20))
+	p.expectClose(closeTooBig)
+}
+
+// After its close frame the server closes its half at once, and the other half
+// when the peer does, or after closeWait.
+func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
+	for name, start := range map[string]func(p *rawPeer, stop func()){
+		"peer closes":     func(p *rawPeer, _ func()) { p.send(websocket.CloseFrame, "\x03\xe8") },
+		"peer is refused": func(p *rawPeer, _ func()) { p.send(websocket.BinaryFrame, "") },
+		"server stops":    func(_ *rawPeer, stop func()) { go stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, stop := startInBubble(t)
+				p := upgrade(t, l.dial(t))
+				began := time.Now()
+				start(p, stop)
+				if opcode, payload, err := p.readFrame(); err != nil || opcode != websocket.CloseFrame {
+					t.Fatalf("got %s, %v; want a close frame", show(opcode, payload), err)
+				}
+				if _, err := p.in.ReadByte(); err != io.EOF || time.Since(began) > 0 {
+					t.Errorf("%v after %v; want EOF at once", err, time.Since(began))
+				}
+				p.talksUntilClosed(closeWait)
+			})
+		})
+	}
+}
+
+// A peer may close its half of the connection right behind its close frame.
+func TestPeerClosesItsHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := joinInBubble(t)
+		p.send(websocket.TextFrame, "last words")
+		p.send(websocket.CloseFrame, "\x03\xe8")
+		p.Conn.(duplex).CloseWrite()
+		synctest.Wait()
+		p.expect(websocket.TextFrame, "last words")
+		p.expectClose(1000)
+	})
 }
 
 // A peer that breaks off in the middle of a frame harms nobody.
@@ -285,6 +333,20 @@ func TestHandshake(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A request for no host has no origin of its own.
+func TestEmptyHost(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, strings.Replace(upgradeRequest, "Host: chat\r\n", "Host:\r\nOrigin: http:///\r\n", 1))
+	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 403 {
+		t.Error(response, err)
 	}
 }
 

@@ -52,7 +52,7 @@ func TestOrder(t *testing.T) {
 // Lines that wait for a peer come joined in one message.
 func TestWaitingLinesAreJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := startInBubble(t)
+		l, _ := startInBubble(t)
 		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
 		for _, line := range []string{"one", "two", "", "four"} {
 			ann.send(websocket.TextFrame, line)
@@ -68,7 +68,7 @@ func TestWaitingLinesAreJoined(t *testing.T) {
 func TestJoiningIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const said = 100
-		l := startInBubble(t)
+		l, _ := startInBubble(t)
 		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
 		long := strings.Repeat("x", 4096)
 		for range said {
@@ -77,7 +77,7 @@ func TestJoiningIsBounded(t *testing.T) {
 		}
 		for heard := 0; heard < said; {
 			_, message, err := bob.readFrame()
-			if err != nil || len(message) > joinLimit+len(long) {
+			if err != nil || len(message) > 64<<10+len(long) {
 				t.Fatalf("a message of %d bytes, %v", len(message), err)
 			}
 			heard += 1 + strings.Count(message, "\n")
@@ -90,7 +90,7 @@ func TestJoiningIsBounded(t *testing.T) {
 func TestStuckPeerIsLetGo(t *testing.T) {
 	t.Run("and told, if it reads again in time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := startInBubble(t)
+			l, _ := startInBubble(t)
 			ann, stuck := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
 			talkPast(t, ann, 2*sendQueue)
 			time.Sleep(writeWait / 2)
@@ -104,16 +104,38 @@ func TestStuckPeerIsLetGo(t *testing.T) {
 			if want := string((&closeFrame{closeTryAgainLater, "you read too slowly"}).payload()); opcode != websocket.CloseFrame || payload != want {
 				t.Fatalf("got %s, %v; want the close frame %q", show(opcode, payload), err, want)
 			}
+			stuck.talksUntilClosed(closeWait)
 		})
 	})
 	t.Run("and cut off, if it does not", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l := startInBubble(t)
+			l, _ := startInBubble(t)
 			ann, stuck := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
 			talkPast(t, ann, 2*sendQueue)
 			time.Sleep(writeWait + time.Nanosecond)
 			if _, err := stuck.Conn.Write([]byte{0}); err == nil {
 				t.Error("still connected after writeWait")
+			}
+		})
+	})
+	t.Run("and cut off, if it reads too little", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l, _ := startInBubble(t)
+			ann, slow := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+			long := strings.Repeat("x", 4096)
+			for range 2 * sendQueue {
+				ann.send(websocket.TextFrame, long)
+				ann.expect(websocket.TextFrame, long)
+			}
+			start := time.Now()
+			for {
+				if _, _, err := slow.readFrame(); err != nil {
+					break
+				}
+				time.Sleep(writeWait / 2)
+			}
+			if took := time.Since(start); took > 2*writeWait {
+				t.Errorf("cut off after %v", took)
 			}
 		})
 	})

@@ -241,7 +241,8 @@ func TestUnfinishedRequestIsCutOff(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				conn := startInBubble(t).dial(t)
+				l, _ := startInBubble(t)
+				conn := l.dial(t)
 				began := time.Now()
 				go io.WriteString(conn, start)
 				io.Copy(io.Discard, conn)

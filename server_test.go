@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,11 +80,18 @@ func noGoroutineLeft(t *testing.T, before int) {
 // time passes only when everyone waits, and real sockets don't count as waiting.
 type pipeListener struct{ conns chan net.Conn }
 
-// startInBubble runs the chat in memory until the test ends.
-func startInBubble(t *testing.T) pipeListener {
-	l := pipeListener{make(chan net.Conn)}
-	t.Cleanup(serve(l, 4096))
-	return l
+// startInBubble runs the chat in memory until stop, or the end of the test.
+func startInBubble(t *testing.T) (l pipeListener, stop func()) {
+	l = pipeListener{make(chan net.Conn)}
+	stop = sync.OnceFunc(serve(l, 4096))
+	t.Cleanup(stop)
+	return l, stop
+}
+
+// joinInBubble starts a chat in memory and connects to it.
+func joinInBubble(t *testing.T) *rawPeer {
+	l, _ := startInBubble(t)
+	return upgrade(t, l.dial(t))
 }
 
 func (l pipeListener) Accept() (net.Conn, error) {
@@ -97,10 +106,27 @@ func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // dial returns the client's end of a new connection.
 func (l pipeListener) dial(t *testing.T) net.Conn {
-	client, server := net.Pipe()
-	l.conns <- server
+	up, upServer := net.Pipe()
+	down, downServer := net.Pipe()
+	l.conns <- duplex{upServer, downServer}
+	client := duplex{down, up}
 	t.Cleanup(func() { client.Close() })
 	return client
+}
+
+// duplex is a connection in memory of which each half can be closed by itself,
+// as with TCP: what is read comes from the embedded pipe, out takes what is written.
+type duplex struct {
+	net.Conn
+	out net.Conn
+}
+
+func (d duplex) Write(b []byte) (int, error)        { return d.out.Write(b) }
+func (d duplex) CloseWrite() error                  { return d.out.Close() }
+func (d duplex) Close() error                       { return errors.Join(d.out.Close(), d.Conn.Close()) }
+func (d duplex) SetWriteDeadline(t time.Time) error { return d.out.SetWriteDeadline(t) }
+func (d duplex) SetDeadline(t time.Time) error {
+	return errors.Join(d.out.SetWriteDeadline(t), d.Conn.SetReadDeadline(t))
 }
 
 // join connects to the chat with x/net's own client.
@@ -263,6 +289,23 @@ func (p *rawPeer) expectClose(code uint16) {
 	}
 	if b, err := p.in.ReadByte(); err != io.EOF {
 		p.t.Fatalf("got %#x, %v after the close frame; want EOF", b, err)
+	}
+}
+
+// talksUntilClosed sends messages that nobody wants any more, in a bubble, and
+// expects that they can't be sent after d.
+func (p *rawPeer) talksUntilClosed(d time.Duration) {
+	p.t.Helper()
+	const pause = 100 * time.Millisecond
+	began := time.Now()
+	for {
+		if _, err := p.Conn.Write(clientFrame(0x81, "are you still there?")); err != nil {
+			break
+		}
+		time.Sleep(pause)
+	}
+	if took := time.Since(began); took < d || took > d+pause {
+		p.t.Errorf("closed after %v, want %v", took, d)
 	}
 }
 
