@@ -133,12 +133,12 @@ func (c *Conn) serve(w http.ResponseWriter, r *http.Request, maxMessage int) {
 
 	// What the client sent without waiting for the answer is in net/http's buffer.
 	early, _ := buffer.Reader.Peek(buffer.Reader.Buffered())
-	in := io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c})
+	in := bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c}))
 
 	websocket.Server{Handler: func(ws *websocket.Conn) {
 		c.ws = ws
 		go c.writePump()
-		go c.readPump(maxMessage)
+		go c.readPump(&messageReader{ws: ws, in: in, limit: maxMessage, ping: c.pong})
 	}}.ServeHTTP(hijacked{w, keptOpen{socket}, in}, essentials(r))
 	if c.ws == nil {
 		socket.Close()
@@ -160,11 +160,11 @@ func essentials(r *http.Request) *http.Request {
 type hijacked struct {
 	http.ResponseWriter
 	socket net.Conn
-	in     io.Reader
+	in     *bufio.Reader
 }
 
 func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return h.socket, bufio.NewReadWriter(bufio.NewReader(h.in), bufio.NewWriter(h.socket)), nil
+	return h.socket, bufio.NewReadWriter(h.in, bufio.NewWriter(h.socket)), nil
 }
 
 // keptOpen is a socket that x/net can't close when its handler returns, since
@@ -188,15 +188,15 @@ func (r silenceReader) Read(p []byte) (int, error) {
 	}
 }
 
-// readPump hands the peer's messages to the Hub.
+// readPump hands the peer's messages, which r reads, to the Hub.
 //
 // It runs in a goroutine of its own, the only one that reads the socket, until
 // the peer is gone or has to go. It outlives writePump, and closes the socket.
-func (c *Conn) readPump(maxMessage int) {
+func (c *Conn) readPump(r *messageReader) {
 	defer c.hub.sockets.Done()
 	defer c.socket.Close()
 
-	err := c.relay(&messageReader{ws: c.ws, limit: maxMessage, ping: c.pong})
+	err := c.relay(r)
 	if !errors.As(err, &c.answer) && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.socket.Close() // nobody is there to take leave of
 	}

@@ -158,50 +158,6 @@ func TestWriteTakesTenSecondsAtMost(t *testing.T) {
 	})
 }
 
-// A close from the peer is answered with its own code, or with an empty frame if
-// it had none.
-func TestCloseIsAnswered(t *testing.T) {
-	addr, _ := startServer(t, 4096)
-	for sent, answer := range map[string]string{
-		"":                 "",
-		"\x03\xe8":         "\x03\xe8",
-		"\x03\xe9bye, all": "\x03\xe9",
-		"\x0f\xa0":         "\x0f\xa0",
-	} {
-		p := joinRaw(t, addr)
-		p.send(websocket.TextFrame, "last words")
-		p.send(websocket.CloseFrame, sent)
-		p.expect(websocket.TextFrame, "last words")
-		p.expect(websocket.CloseFrame, answer)
-		if b, err := p.in.ReadByte(); err == nil {
-			t.Errorf("%#x after the close frame", b)
-		}
-	}
-}
-
-func TestRefusals(t *testing.T) {
-	addr, _ := startServer(t, 100)
-	for _, test := range []struct {
-		name  string
-		frame []byte
-		code  uint16
-	}{
-		{"binary", clientFrame(0x82, "x"), closeUnsupportedData},
-		{"not UTF-8", clientFrame(0x81, "\xff"), closeInvalidText},
-		{"too long", clientFrame(0x81, strings.Repeat("x", 101)), closeTooBig},
-		{"reserved bit", clientFrame(0xc1, "x"), closeProtocolError},
-		{"not masked", []byte{0x81, 1, 'x'}, closeProtocolError},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			p := joinRaw(t, addr)
-			p.send(websocket.TextFrame, "before")
-			p.write(test.frame)
-			p.expect(websocket.TextFrame, "before")
-			p.expectClose(test.code)
-		})
-	}
-}
-
 // A peer that is refused while it sends reads the close code, not a reset.
 func TestRefusedPeerReadsWhy(t *testing.T) {
 	addr, _ := startServer(t, 4096)

@@ -4,9 +4,11 @@
 package main
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -87,11 +89,12 @@ type header struct {
 	shortest bool // the length is written in its shortest form
 }
 
-// maxHeader is the most bytes a header can take: two, a length, a masking key.
-const maxHeader = 2 + 8 + 4
-
-// parseHeader reads a header from its bytes, of which there must be enough.
-func parseHeader(b []byte) header {
+// readHeader reads a header without its masking key, and leaves its bytes in in.
+func readHeader(in *bufio.Reader) (header, error) {
+	b, err := in.Peek(2)
+	if err != nil {
+		return header{}, err
+	}
 	h := header{
 		fin:      b[0]&0x80 != 0,
 		reserved: b[0] & 0x70,
@@ -102,13 +105,17 @@ func parseHeader(b []byte) header {
 	}
 	switch h.length {
 	case 126:
-		h.length = uint64(binary.BigEndian.Uint16(b[2:]))
-		h.shortest = h.length > 125
+		if b, err = in.Peek(2 + 2); err == nil {
+			h.length = uint64(binary.BigEndian.Uint16(b[2:]))
+			h.shortest = h.length > 125
+		}
 	case 127:
-		h.length = binary.BigEndian.Uint64(b[2:])
-		h.shortest = h.length > 0xffff
+		if b, err = in.Peek(2 + 8); err == nil {
+			h.length = binary.BigEndian.Uint64(b[2:])
+			h.shortest = h.length > 0xffff
+		}
 	}
-	return h
+	return h, err
 }
 
 func (h header) control() bool { return h.opcode&0x8 != 0 }
@@ -128,27 +135,25 @@ func (h header) check() error {
 		return protocolError("a control frame carries at most 125 bytes")
 	case !h.shortest:
 		return protocolError("the payload length is not in its shortest form")
+	case h.length > math.MaxInt64:
+		return protocolError("the payload length has its highest bit set")
 	}
 	return nil
 }
 
-// frame is what x/net's NewFrameReader returns, as far as it is used here.
-type frame interface {
-	io.Reader                // the payload, unmasked
-	HeaderReader() io.Reader // the header's bytes
-}
-
-// messageReader reads a client's messages. It goes below x/net's HandleFrame,
-// which takes every fragment for a message, and writes pongs from the goroutine
-// that reads.
+// messageReader reads a client's messages.
+//
+// x/net's Codec.Receive and HandleFrame take each fragment for a message, accept
+// what the RFC forbids, and write pongs from the goroutine that reads. So this
+// goes below them, to NewFrameReader, and looks at each header before that does.
 type messageReader struct {
 	ws    *websocket.Conn
+	in    *bufio.Reader              // what ws reads from
 	limit int                        // bytes in a message
 	ping  func(payload []byte) error // called for each ping; payload is its to keep
 
-	header  [maxHeader]byte // of the frame being read
-	text    []byte          // of the message being read
-	checked int             // how much of text is known to be UTF-8
+	text    []byte // of the message being read
+	checked int    // how much of text is known to be UTF-8
 }
 
 // next returns the next text message. Its bytes are the caller's to keep.
@@ -186,22 +191,22 @@ func (r *messageReader) next() ([]byte, error) {
 	}
 }
 
-// frame reads the next frame's header and checks it.
-func (r *messageReader) frame() (frame, header, error) {
-	f, err := r.ws.NewFrameReader()
-	if err != nil {
-		return nil, header{}, err
+// frame reads the next frame's header, checks it, and returns a reader of its
+// payload, unmasked.
+func (r *messageReader) frame() (io.Reader, header, error) {
+	h, err := readHeader(r.in)
+	if err == nil {
+		err = h.check()
 	}
-	n, err := f.HeaderReader().Read(r.header[:])
 	if err != nil {
-		return nil, header{}, err
+		return nil, h, err
 	}
-	h := parseHeader(r.header[:n])
-	return f, h, h.check()
+	payload, err := r.ws.NewFrameReader()
+	return payload, h, err
 }
 
 // control reads a control frame and acts on it (RFC 6455, section 5.5).
-func (r *messageReader) control(f frame, h header) error {
+func (r *messageReader) control(f io.Reader, h header) error {
 	payload := make([]byte, h.length)
 	if _, err := io.ReadFull(f, payload); err != nil {
 		return err
@@ -217,7 +222,7 @@ func (r *messageReader) control(f frame, h header) error {
 
 // appendPayload appends a frame's payload to r.text, checking that it is UTF-8
 // as it arrives. The end of a frame may cut a rune, the end of the message may not.
-func (r *messageReader) appendPayload(f frame, h header) error {
+func (r *messageReader) appendPayload(f io.Reader, h header) error {
 	if h.length > uint64(r.limit-len(r.text)) {
 		return &closeFrame{closeTooBig, fmt.Sprintf("a message has at most %d bytes here", r.limit)}
 	}

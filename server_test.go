@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/websocket"
 )
@@ -80,9 +81,11 @@ func noGoroutineLeft(t *testing.T, before int) {
 // time passes only when everyone waits, and real sockets don't count as waiting.
 type pipeListener struct{ conns chan net.Conn }
 
+func newPipeListener() pipeListener { return pipeListener{make(chan net.Conn)} }
+
 // startInBubble runs the chat in memory until stop, or the end of the test.
 func startInBubble(t *testing.T) (l pipeListener, stop func()) {
-	l = pipeListener{make(chan net.Conn)}
+	l = newPipeListener()
 	stop = sync.OnceFunc(serve(l, 4096))
 	t.Cleanup(stop)
 	return l, stop
@@ -243,33 +246,60 @@ func clientFrame(first byte, payload string) []byte {
 	return b
 }
 
-// readFrame reads a frame of the server, which must be final and unmasked.
+// readFrame reads a frame of the server, and fails the test unless it is one that
+// a server may send (RFC 6455, sections 5.2, 5.5, 7.4 and 8.1). This one sends no
+// fragments.
 func (p *rawPeer) readFrame() (opcode byte, payload string, err error) {
 	p.t.Helper()
-	var b [8]byte
-	if _, err := io.ReadFull(p.in, b[:2]); err != nil {
+	var head [10]byte
+	if _, err := io.ReadFull(p.in, head[:2]); err != nil {
 		return 0, "", err
 	}
-	if b[0]&0xf0 != 0x80 || b[1]&0x80 != 0 {
-		p.t.Fatalf("a server's frame can't begin with %x", b[:2])
-	}
-	opcode = b[0] & 0x0f
-	length := uint64(b[1])
-	switch b[1] {
+	opcode = head[0] & 0x0f
+	length, shortest := uint64(head[1]), uint64(0) // a set mask bit makes it longer than 127
+	switch length {
 	case 126:
-		_, err = io.ReadFull(p.in, b[:2])
-		length = uint64(binary.BigEndian.Uint16(b[:]))
+		_, err = io.ReadFull(p.in, head[2:4])
+		length, shortest = uint64(binary.BigEndian.Uint16(head[2:])), 126
 	case 127:
-		_, err = io.ReadFull(p.in, b[:8])
-		length = binary.BigEndian.Uint64(b[:])
+		_, err = io.ReadFull(p.in, head[2:])
+		length, shortest = binary.BigEndian.Uint64(head[2:]), 1<<16
+	}
+	var body bytes.Buffer
+	if err == nil {
+		_, err = io.CopyN(&body, p.in, int64(length))
 	}
 	if err != nil {
-		return 0, "", err
+		return opcode, "", err
 	}
-	var text bytes.Buffer
-	_, err = io.CopyN(&text, p.in, int64(length))
-	return opcode, text.String(), err
+	payload = body.String()
+
+	legal := false
+	switch opcode {
+	case websocket.TextFrame:
+		legal = utf8.ValidString(payload)
+	case websocket.PingFrame, websocket.PongFrame:
+		legal = length <= 125
+	case websocket.CloseFrame:
+		n := closeCode(payload)
+		legal = length <= 125 && (length == 0 || n >= 1000 && n < 5000 && utf8.ValidString(payload[2:]))
+	}
+	if !legal || head[0]&0xf0 != 0x80 || head[1] > 127 || length < shortest {
+		p.t.Fatalf("not a frame for a server to send: %x, %s", head, show(opcode, payload))
+	}
+	return opcode, payload, nil
 }
+
+// closeCode returns the code in a close frame's payload, or noCode.
+func closeCode(payload string) int {
+	if len(payload) < 2 {
+		return noCode
+	}
+	return int(binary.BigEndian.Uint16([]byte(payload)))
+}
+
+// noCode stands for a close frame without a code.
+const noCode = 0
 
 // expect reads the next frame and compares it.
 func (p *rawPeer) expect(opcode byte, payload string) {
@@ -281,10 +311,10 @@ func (p *rawPeer) expect(opcode byte, payload string) {
 }
 
 // expectClose reads a close frame with that code, then the end of the connection.
-func (p *rawPeer) expectClose(code uint16) {
+func (p *rawPeer) expectClose(code int) {
 	p.t.Helper()
 	opcode, payload, err := p.readFrame()
-	if err != nil || opcode != websocket.CloseFrame || len(payload) < 2 || binary.BigEndian.Uint16([]byte(payload)) != code {
+	if err != nil || opcode != websocket.CloseFrame || closeCode(payload) != code {
 		p.t.Fatalf("got %s, %v; want a close frame with %d", show(opcode, payload), err, code)
 	}
 	if b, err := p.in.ReadByte(); err != io.EOF {
