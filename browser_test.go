@@ -5,11 +5,14 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -20,6 +23,7 @@ func TestBrowser(t *testing.T) {
 	t.Run("two windows", func(t *testing.T) { testTwoWindows(t, driver) })
 	t.Run("below a path, over TLS", func(t *testing.T) { testProxiedPage(t, driver) })
 	t.Run("on a phone, in the dark", func(t *testing.T) { testPhone(t, driver) })
+	t.Run("close codes", func(t *testing.T) { testCloseCodes(t, driver) })
 	t.Run("without WebSocket", func(t *testing.T) { testNoWebSocket(t, driver) })
 }
 
@@ -117,4 +121,129 @@ func testNoWebSocket(t *testing.T, driver chromedriver) {
 	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "delete window.WebSocket"})
 	b.visit("http://" + addr + "/")
 	b.until("word of it", entries+`.join().includes("does not support WebSocket")`)
+}
+
+// What a browser's onclose reports for each refusal. No browser sends most of what
+// is refused here, so a proxy puts it in the place of the browser's first message.
+func testCloseCodes(t *testing.T, driver chromedriver) {
+	addr, stop := startServer(t, 4096)
+	refused := []struct {
+		instead string
+		code    int
+	}{
+		{text("x") + closes(code(1000, "")), 1000},
+		{closes(""), 1005}, // what a browser reports where there was no code
+		{closes(code(4321, "bye")), 4321},
+		{other(0xf1, "reserved bits"), 1002},
+		{other(0x83, "reserved opcode"), 1002},
+		{continues("of nothing"), 1002},
+		{binaryFrame("binary"), 1003},
+		{text("\xff"), 1007},
+		{text(strings.Repeat("too long", 1<<17)), 1009},
+	}
+	proxy := &meddler{to: addr}
+	for _, r := range refused {
+		proxy.instead = append(proxy.instead, r.instead)
+	}
+	url := proxy.listen(t)
+	b := driver.open(t)
+	b.visit(url + "/assets/jquery.min.js") // any address of the origin that does not connect by itself
+	b.run(`window.ended = {};
+		window.connect = name => {
+			const ws = new WebSocket("/ws?" + name);
+			ws.onopen = () => { ws.send("hello"); };
+			ws.onclose = event => { ended[name] = event.code + " " + event.wasClean; };
+			return ws;
+		};`, nil)
+	for i, r := range refused {
+		b.run(fmt.Sprintf("connect(%d)", i), nil)
+		b.until(fmt.Sprintf("%d for %.40q", r.code, r.instead), fmt.Sprintf(`ended[%d] == "%d true"`, i, r.code))
+	}
+
+	// Too slow: while the proxy holds back what the chat sends, 16 MB are said.
+	b.run(`window.slow = connect("slow")`, nil)
+	b.until("connection", `slow.readyState == WebSocket.OPEN`)
+	proxy.held.Lock()
+	ws := join(t, addr)
+	hears := lines(t, ws)
+	for range 4000 {
+		say(t, ws, strings.Repeat("x", 4096))
+		for hears() == "hello" {
+		}
+	}
+	proxy.held.Unlock()
+	b.until("1013", `ended.slow == "1013 true"`)
+	ws.Close()
+
+	b.run(`window.last = connect("last")`, nil)
+	b.until("connection", `last.readyState == WebSocket.OPEN`)
+	stop()
+	b.until("1001", `ended.last == "1001 true"`)
+}
+
+// meddler is a TCP proxy before the chat. In a connection to /ws?N it replaces what
+// the browser sends first by instead[N].
+type meddler struct {
+	to      string // the chat's address
+	instead []string
+	held    sync.Mutex // while it is locked, nothing comes back from the chat
+}
+
+// listen starts the proxy for the length of the test and returns its URL.
+func (m *meddler) listen(t *testing.T) string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		listener.Close()
+		running.Wait()
+	})
+	running.Go(func() {
+		for {
+			browser, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { m.relay(browser) })
+		}
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// relay connects a browser with the chat until the browser hangs up.
+func (m *meddler) relay(browser net.Conn) {
+	defer browser.Close()
+	chat, err := net.Dial("tcp", m.to)
+	if err != nil {
+		return
+	}
+	defer chat.Close()
+	go func() {
+		io.Copy(browser, heldReader{chat, &m.held})
+		browser.(*net.TCPConn).CloseWrite()
+	}()
+	buffer := make([]byte, 16<<10) // takes a request, or a frame, in one piece
+	n, _ := browser.Read(buffer)
+	chat.Write(buffer[:n])
+	var i int
+	if _, err := fmt.Sscanf(string(buffer[:n]), "GET /ws?%d ", &i); err == nil {
+		browser.Read(buffer)
+		io.WriteString(chat, m.instead[i])
+	}
+	io.Copy(chat, browser)
+}
+
+// heldReader hands on what it has read when nobody holds its lock.
+type heldReader struct {
+	io.Reader
+	held *sync.Mutex
+}
+
+func (r heldReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.held.Lock()
+	defer r.held.Unlock()
+	return n, err
 }

@@ -249,7 +249,7 @@ func (r *messageReader) appendPayload(f io.Reader, h header) error {
 // takes memory in proportion to what has arrived, not to what was announced.
 func (r *messageReader) grow(end int) {
 	if len(r.text) == cap(r.text) {
-		r.text = slices.Grow(r.text, min(end-len(r.text), max(len(r.text), 4096)))
+		r.text = slices.Grow(r.text, min(end-len(r.text), max(3*len(r.text), 4096)))
 	}
 }
 

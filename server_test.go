@@ -311,9 +311,13 @@ func (p *rawPeer) expect(opcode byte, payload string) {
 }
 
 // expectClose reads a close frame with that code, then the end of the connection.
+// Pongs may come before it.
 func (p *rawPeer) expectClose(code int) {
 	p.t.Helper()
 	opcode, payload, err := p.readFrame()
+	for err == nil && opcode == websocket.PongFrame {
+		opcode, payload, err = p.readFrame()
+	}
 	if err != nil || opcode != websocket.CloseFrame || closeCode(payload) != code {
 		p.t.Fatalf("got %s, %v; want a close frame with %d", show(opcode, payload), err, code)
 	}

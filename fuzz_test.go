@@ -1,0 +1,97 @@
+// fuzz_test.go: what no table thinks of. Run one with, for example,
+//
+//	go test -fuzz FuzzAnyBytes -fuzztime 1m .
+
+package main
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"unicode/utf8"
+
+	"golang.org/x/net/websocket"
+)
+
+// Whatever bytes follow the handshake, the chat sends valid frames, then a close
+// frame or nothing, and ends the connection; it takes memory in proportion to what
+// has come; and nothing of it stays behind. That readFrame fails on an invalid
+// frame, and the bubble on whoever waits forever, are the rest of this test.
+func FuzzAnyBytes(f *testing.F) {
+	for _, test := range rfcCases() {
+		if len(test.send) <= 1<<10 {
+			f.Add([]byte(test.send))
+		}
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			l, _ := startInBubble(t)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			p := upgrade(t, l.dial(t))
+			go p.Conn.Write(input)
+			for closed := false; ; {
+				opcode, payload, err := p.readFrame()
+				if err != nil {
+					break
+				}
+				if closed {
+					t.Fatalf("%s behind a close frame", show(opcode, payload))
+				}
+				closed = opcode == websocket.CloseFrame
+			}
+			runtime.ReadMemStats(&after)
+			if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20+uint64(300*len(input)) {
+				t.Errorf("%d bytes of memory for %d bytes of input", took, len(input))
+			}
+		})
+	})
+}
+
+// Any text survives any fragmentation, with control frames anywhere between; what
+// is not UTF-8 never does.
+func FuzzFragmentation(f *testing.F) {
+	for i, text := range []string{"", "x", "häßlich, 漢字, 🙂", "two\nlines", "\xff", "🙂🙂🙂\xf0\x9f", strings.Repeat("漢", 1000)} {
+		f.Add(text, uint64(i))
+	}
+	f.Fuzz(func(t *testing.T, text string, seed uint64) {
+		text = text[:min(len(text), 4096)]
+		synctest.Test(t, func(t *testing.T) {
+			frames, pings := cutUp(text, rand.New(rand.NewPCG(seed, 0)))
+			p := joinInBubble(t)
+			go p.Conn.Write(frames)
+			if !utf8.ValidString(text) {
+				p.expectClose(closeInvalidText)
+				return
+			}
+			for range pings {
+				p.expect(websocket.PongFrame, "are you there?")
+			}
+			p.expect(websocket.TextFrame, strings.ReplaceAll(text, "\n", " "))
+		})
+	})
+}
+
+// cutUp returns text as a message in fragments of random sizes, with pings and
+// pongs before each, and the number of the pings.
+func cutUp(text string, random *rand.Rand) (frames []byte, pings int) {
+	opcode := byte(websocket.TextFrame)
+	for final := byte(0); final == 0; opcode = websocket.ContinuationFrame {
+		switch random.IntN(4) {
+		case 0:
+			frames = append(frames, clientFrame(0x89, "are you there?")...)
+			pings++
+		case 1:
+			frames = append(frames, clientFrame(0x8a, "I am")...)
+		}
+		n := random.IntN(min(len(text), 40) + 1)
+		if n == len(text) {
+			final = 0x80
+		}
+		frames = append(frames, clientFrame(final|opcode, text[:n])...)
+		text = text[n:]
+	}
+	return frames, pings
+}
