@@ -32,11 +32,11 @@ func BenchmarkRead(b *testing.B) {
 		frame := clientFrame(0x81, strings.Repeat("x", size))
 		b.Run(fmt.Sprintf("bytes=%d/by=chat", size), func(b *testing.B) {
 			in := bufio.NewReader(&endless{bytes: frame})
-			r := &messageReader{ws: serverConn(in), in: in, limit: size}
+			r := newMessageReader(serverConn(in), in, size, nil)
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				if _, err := r.next(); err != nil {
+				if _, err := r.lines(); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -67,7 +67,7 @@ func serverConn(in *bufio.Reader) (ws *websocket.Conn) {
 	if err != nil {
 		panic(err)
 	}
-	websocket.Server{Handler: func(c *websocket.Conn) { ws = c }}.ServeHTTP(hijacked{socket: discard{}, in: in}, r)
+	websocket.Server{Handler: func(c *websocket.Conn) { ws = c }}.ServeHTTP(hijacked{socket: discard{}, buffer: bufio.NewReadWriter(in, bufio.NewWriter(discard{}))}, r)
 	return ws
 }
 

@@ -12,8 +12,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,11 +33,19 @@ const (
 	// Time allowed for the peer to close the connection after our close frame.
 	closeWait = 5 * time.Second
 
-	// Lines that can wait for a connection's writePump.
+	// Frames that can wait for a connection's writePump.
 	sendQueue = 256
 
-	// Waiting lines are joined into one message up to about this many bytes.
+	// Lines are joined into one message up to this many bytes, here and in the Hub. A
+	// line that is longer goes alone.
 	joinLimit = 64 << 10
+
+	// A deadline is set anew only when it is this old: that costs more than it seems.
+	renewDeadline = time.Second
+
+	// Bytes that are read from the socket at once. What is longer than that is read
+	// without a buffer.
+	readBuffer = 512
 )
 
 // Conn is one peer's connection. readPump and writePump, a goroutine each, serve
@@ -45,19 +53,18 @@ const (
 type Conn struct {
 	hub *Hub
 
-	// The socket. readPump alone reads it and closes it in the end, writePump
-	// alone writes to it. Each sets its own deadline.
+	// The socket. readPump alone reads it and closes it in the end, writePump alone
+	// writes to it. Each sets its own deadline.
 	socket net.Conn
 
-	// The frames on the socket.
-	ws *websocket.Conn
+	// Frames to be written. Only the Hub sends here; closed, it tells writePump to
+	// finish. The frames are everyone's, so that a thousand peers who do not read pin
+	// no more memory than one: sendQueue frames of joinLimit bytes, or of a message
+	// each if messages may be longer.
+	send chan *frame
 
-	// Lines to be written. Only the Hub sends here; closed, it tells writePump
-	// to finish.
-	send chan []byte
-
-	// Payloads of pings to be answered, from readPump to writePump.
-	pings chan []byte
+	// Pongs to be written, from readPump to writePump.
+	pongs chan *frame
 
 	// Closed when writePump has ended.
 	written chan struct{}
@@ -71,8 +78,13 @@ type Conn struct {
 	// Set by the Hub before it closes send, for a writePump that is busy.
 	dropped atomic.Bool
 
-	// Whether the write deadline is the last. Only writePump uses it.
-	lastWait bool
+	// Whether waiting for this connection has been no use. Only the Hub's pace uses it.
+	stuck bool
+
+	// Of the deadlines: when they were set, for readPump and for writePump, and
+	// whether there is no other for writing.
+	readSet, writeSet time.Time
+	lastWrite         bool
 }
 
 // wsHandler serves the WebSocket address: it makes a Conn of a request.
@@ -102,8 +114,8 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h wsHandler) open(w http.ResponseWriter, r *http.Request) {
 	c := &Conn{
 		hub:     h.hub,
-		send:    make(chan []byte, sendQueue),
-		pings:   make(chan []byte),
+		send:    make(chan *frame, sendQueue),
+		pongs:   make(chan *frame),
 		written: make(chan struct{}),
 	}
 	select {
@@ -112,41 +124,50 @@ func (h wsHandler) open(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The chat is shutting down.", http.StatusServiceUnavailable)
 		return
 	}
-	c.serve(w, r, h.maxMessage)
-	if c.ws == nil { // no handshake, no pumps
+	if err := c.start(w, r, h.maxMessage); err != nil {
 		c.leave()
 		h.hub.sockets.Done()
 	}
 }
 
-// serve takes the connection over from net/http, has x/net answer the handshake
-// on it, and starts the pumps. It returns when they run, so that net/http can let
-// go of what it held for the request.
-func (c *Conn) serve(w http.ResponseWriter, r *http.Request, maxMessage int) {
+// start takes the connection over from net/http, has x/net answer the handshake on
+// it, and starts the pumps. It returns when they run, so that net/http can let go of
+// what it held for the request. Where it fails there are no pumps, and no socket.
+func (c *Conn) start(w http.ResponseWriter, r *http.Request, maxMessage int) error {
 	socket, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return err
 	}
 	c.socket = socket
-	c.socket.SetDeadline(time.Now().Add(writeWait))
+	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
+	c.renewReading(time.Now())
 
-	// What the client sent without waiting for the answer is in net/http's buffer.
-	early, _ := buffer.Reader.Peek(buffer.Reader.Buffered())
-	in := bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c}))
-
+	in := bufio.NewReaderSize(c.input(buffer.Reader), readBuffer)
+	err = errors.New("the handshake could not be answered")
 	websocket.Server{Handler: func(ws *websocket.Conn) {
-		c.ws = ws
+		err = nil
 		go c.writePump()
-		go c.readPump(&messageReader{ws: ws, in: in, limit: maxMessage, ping: c.pong})
-	}}.ServeHTTP(hijacked{w, keptOpen{socket}, in}, essentials(r))
-	if c.ws == nil {
+		go c.readPump(newMessageReader(ws, in, maxMessage, c.pong))
+	}}.ServeHTTP(hijacked{w, keptOpen{socket}, bufio.NewReadWriter(in, buffer.Writer)}, essentials(r))
+	if err != nil {
 		socket.Close()
 	}
+	return err
 }
 
-// essentials returns the part of an upgrade request that x/net needs, and keeps
-// as long as the connection lasts. Subprotocols are not among it: there are none.
+// input returns what the peer sends: first what it sent without waiting for the
+// handshake's answer, which is in net/http's buffer.
+func (c *Conn) input(buffer *bufio.Reader) io.Reader {
+	early, _ := buffer.Peek(buffer.Buffered())
+	if len(early) == 0 {
+		return silenceReader{c}
+	}
+	return io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c})
+}
+
+// essentials returns the part of an upgrade request that x/net needs. Subprotocols
+// are not among it: there are none.
 func essentials(r *http.Request) *http.Request {
 	return &http.Request{Method: r.Method, Host: r.Host, URL: r.URL, TLS: r.TLS, Header: http.Header{
 		"Connection":            {"Upgrade"},
@@ -160,12 +181,10 @@ func essentials(r *http.Request) *http.Request {
 type hijacked struct {
 	http.ResponseWriter
 	socket net.Conn
-	in     *bufio.Reader
+	buffer *bufio.ReadWriter
 }
 
-func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return h.socket, bufio.NewReadWriter(h.in, bufio.NewWriter(h.socket)), nil
-}
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.socket, h.buffer, nil }
 
 // keptOpen is a socket that x/net can't close when its handler returns, since
 // the pumps go on with it.
@@ -178,25 +197,60 @@ func (keptOpen) Close() error { return nil }
 type silenceReader struct{ c *Conn }
 
 func (r silenceReader) Read(p []byte) (int, error) {
-	r.c.socket.SetReadDeadline(time.Now().Add(pongWait))
+	c := r.c
+	if now := time.Now(); now.Sub(c.readSet) >= renewDeadline {
+		c.renewReading(now)
+	}
 	select {
-	case <-r.c.written: // writePump may have set its deadline before this one
-		r.c.socket.SetReadDeadline(time.Now().Add(closeWait))
+	case <-c.written: // writePump may have set its deadline before this one
+		c.socket.SetReadDeadline(time.Now().Add(closeWait))
 		return 0, net.ErrClosed
 	default:
-		return r.c.socket.Read(p)
+		return c.socket.Read(p)
 	}
+}
+
+// renewReading gives the peer another pongWait to be heard of.
+func (c *Conn) renewReading(now time.Time) {
+	c.readSet = now
+	c.socket.SetReadDeadline(now.Add(pongWait + renewDeadline))
 }
 
 // readPump hands the peer's messages, which r reads, to the Hub.
 //
 // It runs in a goroutine of its own, the only one that reads the socket, until
 // the peer is gone or has to go. It outlives writePump, and closes the socket.
+//
+// Most of the time it waits in await: the fewer calls deep that is, the less stack
+// an idle connection takes.
 func (c *Conn) readPump(r *messageReader) {
+	err := r.await()
+	for err == nil {
+		if err = c.relay(r); err == nil {
+			err = r.await()
+		}
+	}
+	c.end(err)
+}
+
+// relay broadcasts the lines that r reads.
+func (c *Conn) relay(r *messageReader) error {
+	lines, err := r.lines()
+	if lines != nil {
+		select {
+		case c.hub.broadcast <- lines:
+		case <-c.hub.done:
+			return net.ErrClosed
+		}
+	}
+	return err
+}
+
+// end has writePump take leave, as err demands, and closes the socket.
+func (c *Conn) end(err error) {
 	defer c.hub.sockets.Done()
 	defer c.socket.Close()
 
-	err := c.relay(r)
 	if !errors.As(err, &c.answer) && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.socket.Close() // nobody is there to take leave of
 	}
@@ -207,26 +261,6 @@ func (c *Conn) readPump(r *messageReader) {
 	// how long this may last.
 	io.Copy(io.Discard, c.socket)
 	<-c.written
-}
-
-// relay broadcasts what r reads, a line a message, until that fails.
-func (c *Conn) relay(r *messageReader) error {
-	for {
-		line, err := r.next()
-		if err != nil {
-			return err
-		}
-		for i, b := range line {
-			if b == '\n' {
-				line[i] = ' '
-			}
-		}
-		select {
-		case c.hub.broadcast <- line:
-		case <-c.hub.done:
-			return net.ErrClosed
-		}
-	}
 }
 
 // leave unregisters c, if there is still a Hub to unregister from.
@@ -240,37 +274,33 @@ func (c *Conn) leave() {
 // pong has writePump answer a ping.
 func (c *Conn) pong(payload []byte) error {
 	select {
-	case c.pings <- payload:
+	case c.pongs <- controlFrame(websocket.PongFrame, payload):
 		return nil
 	case <-c.written:
 		return net.ErrClosed
 	}
 }
 
-// writePump writes to the peer what the Hub sends, and the control frames.
+// writePump writes to the peer what the Hub sends, and pongs.
 //
-// It runs in a goroutine of its own, the only one that writes to the socket,
-// until the Hub closes c.send or a write fails.
+// It runs in a goroutine of its own, the only one that writes to the socket, until
+// the Hub closes c.send or a write fails.
 func (c *Conn) writePump() {
-	ticker := time.NewTicker(pingPeriod)
 	defer func() {
-		ticker.Stop()
 		close(c.written)
 		c.socket.SetReadDeadline(time.Now().Add(closeWait))
 	}()
 	for {
 		var err error
 		select {
-		case line, ok := <-c.send:
+		case f, ok := <-c.send:
 			if !ok {
 				c.finish()
 				return
 			}
-			err = c.write(websocket.TextFrame, c.join(line))
-		case payload := <-c.pings:
-			err = c.write(websocket.PongFrame, payload)
-		case <-ticker.C:
-			err = c.write(websocket.PingFrame, nil)
+			err = c.writeWaiting(f)
+		case f := <-c.pongs:
+			err = c.write(f.whole())
 		}
 		if err != nil {
 			c.socket.Close()
@@ -279,45 +309,71 @@ func (c *Conn) writePump() {
 	}
 }
 
-// join returns line and the lines that wait behind it as one message.
-func (c *Conn) join(line []byte) []byte {
-	message := slices.Clip(line) // append copies: the line is everyone's
-	for len(message) < joinLimit {
-		select {
-		case next, ok := <-c.send:
-			if !ok {
-				return message
-			}
-			message = append(append(message, '\n'), next...)
-		default:
-			return message
-		}
+// writeWaiting writes f and the frames that wait behind it.
+func (c *Conn) writeWaiting(f *frame) (err error) {
+	if len(c.send) == 0 {
+		return c.write(f.whole())
 	}
-	return message
+	buffer := joinBuffers.Get().(*joinBuffer)
+	defer joinBuffers.Put(buffer)
+	for f != nil && err == nil {
+		var message []byte
+		message, f = c.join(f, buffer)
+		err = c.write(message)
+	}
+	return err
+}
+
+// joinBuffer has room for a message of lines that are joined.
+type joinBuffer [maxHeader + joinLimit]byte
+
+var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }}
+
+// join returns f as it is to be sent: with the lines that wait behind it, as far as
+// they take no more than joinLimit bytes together. next is a frame that has been taken
+// from the queue and goes by itself, or nil.
+func (c *Conn) join(f *frame, buffer *joinBuffer) (message []byte, next *frame) {
+	next = c.waiting()
+	if !next.joins(f, len(f.lines())) {
+		return f.whole(), next
+	}
+	end := maxHeader + copy(buffer[maxHeader:], f.lines())
+	for next.joins(f, end-maxHeader) {
+		end += copy(buffer[end:], next.lines())
+		next = c.waiting()
+	}
+	return seal(buffer[:end-1]), next // without the last line break
+}
+
+// waiting takes a frame from the queue. It returns nil if there is none.
+func (c *Conn) waiting() *frame {
+	select {
+	case f := <-c.send:
+		return f
+	default:
+		return nil
+	}
 }
 
 // finish writes the farewell and closes the writing half of the connection.
 func (c *Conn) finish() {
 	if c.farewell != nil {
-		c.write(websocket.CloseFrame, c.farewell.payload())
+		c.write(c.farewell.frame().whole())
 	}
 	if half, ok := c.socket.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 	}
 }
 
-// write writes one frame, within writeWait. Once the Hub has dropped c, what is
-// left has one writeWait together.
-func (c *Conn) write(opcode byte, payload []byte) error {
-	if !c.lastWait {
-		c.lastWait = c.dropped.Load()
-		c.socket.SetWriteDeadline(time.Now().Add(writeWait))
+// write writes b, within writeWait. Once the Hub has dropped c, what is left has one
+// writeWait together.
+func (c *Conn) write(b []byte) error {
+	if now := time.Now(); !c.lastWrite && (now.Sub(c.writeSet) >= renewDeadline || c.dropped.Load()) {
+		c.lastWrite = c.dropped.Load()
+		c.writeSet = now
+		c.socket.SetWriteDeadline(now.Add(writeWait))
 	}
-	w, err := c.ws.NewFrameWriter(opcode)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(payload)
+	_, err := c.socket.Write(b)
 	return err
 }
 

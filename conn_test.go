@@ -117,8 +117,8 @@ func TestSilentPeerIsLetGo(t *testing.T) {
 				if name != "silent" {
 					want += 40 * time.Second
 				}
-				if got := time.Since(start); got != want {
-					t.Errorf("let go after %v, want %v", got, want)
+				if got := time.Since(start); got < want || got > want+renewDeadline {
+					t.Errorf("let go after %v, want %v, or up to %v more", got, want, renewDeadline)
 				}
 			})
 		})

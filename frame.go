@@ -1,5 +1,5 @@
-// frame.go: reading whole messages, as RFC 6455 wants them read, on top of the
-// frames that x/net/websocket gives.
+// frame.go: whole messages out of the frames that x/net/websocket reads, as RFC
+// 6455 wants them; and frames to be sent, encoded once for everyone.
 
 package main
 
@@ -26,8 +26,75 @@ const (
 	closeTryAgainLater   = 1013
 )
 
-// closeFrame is a close frame as it goes out. As an error it ends the reading
-// of a connection, and is what the peer gets in answer.
+// frame is a frame to be sent. It is never changed, and may go to many connections.
+type frame struct {
+	// The header, the payload and, if it is text, a line break, by which the text
+	// can be joined with that of the next frame.
+	bytes []byte
+
+	opcode byte
+	header int // bytes of header
+}
+
+// maxHeader is the length of the longest header of a frame that a server sends.
+const maxHeader = 2 + 8
+
+// textFrame makes a frame of the text in b behind its first maxHeader bytes. The
+// frame keeps b.
+func textFrame(b []byte) *frame {
+	whole := seal(b)
+	header := len(whole) - (len(b) - maxHeader)
+	return &frame{bytes: append(b, '\n')[maxHeader-header:], opcode: websocket.TextFrame, header: header}
+}
+
+// seal writes the header of a text frame into the first maxHeader bytes of b, of which
+// the rest is the payload, and returns the frame.
+func seal(b []byte) []byte {
+	var header [maxHeader]byte
+	h := appendHeader(header[:0], websocket.TextFrame, len(b)-maxHeader)
+	whole := b[maxHeader-len(h):]
+	copy(whole, h)
+	return whole
+}
+
+// controlFrame encodes a control frame (RFC 6455, section 5.5).
+func controlFrame(opcode byte, payload []byte) *frame {
+	b := appendHeader(make([]byte, 0, 2+len(payload)), opcode, len(payload))
+	return &frame{bytes: append(b, payload...), opcode: opcode, header: len(b)}
+}
+
+// whole returns the frame as it is sent by itself.
+func (f *frame) whole() []byte {
+	if f.opcode == websocket.TextFrame {
+		return f.bytes[:len(f.bytes)-1]
+	}
+	return f.bytes
+}
+
+// lines returns the payload of a text frame, with a line break behind it.
+func (f *frame) lines() []byte { return f.bytes[f.header:] }
+
+// joins reports whether f's lines can follow those of first in one message, in which
+// there are n bytes already. It does so for a nil f, too.
+func (f *frame) joins(first *frame, n int) bool {
+	return f != nil && f.opcode == websocket.TextFrame && first.opcode == websocket.TextFrame && n+len(f.lines()) <= joinLimit
+}
+
+// appendHeader appends the header of a final, unmasked frame (RFC 6455, section 5.2).
+func appendHeader(b []byte, opcode byte, length int) []byte {
+	b = append(b, 0x80|opcode)
+	switch {
+	case length > 0xffff:
+		return binary.BigEndian.AppendUint64(append(b, 127), uint64(length))
+	case length > 125:
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(length))
+	default:
+		return append(b, byte(length))
+	}
+}
+
+// closeFrame is what a close frame says. As an error it ends the reading of a
+// connection, and is what the peer gets in answer.
 type closeFrame struct {
 	code   uint16 // closeNone sends an empty frame
 	reason string // at most 123 bytes
@@ -37,12 +104,12 @@ func (f *closeFrame) Error() string {
 	return fmt.Sprintf("websocket: closing with %d %s", f.code, f.reason)
 }
 
-// payload returns the frame's payload (RFC 6455, section 5.5.1).
-func (f *closeFrame) payload() []byte {
+// frame encodes the close frame (RFC 6455, section 5.5.1).
+func (f *closeFrame) frame() *frame {
 	if f.code == closeNone {
-		return nil
+		return controlFrame(websocket.CloseFrame, nil)
 	}
-	return append(binary.BigEndian.AppendUint16(nil, f.code), f.reason...)
+	return controlFrame(websocket.CloseFrame, append(binary.BigEndian.AppendUint16(nil, f.code), f.reason...))
 }
 
 func protocolError(reason string) error {
@@ -147,48 +214,109 @@ func (h header) check() error {
 // what the RFC forbids, and write pongs from the goroutine that reads. So this
 // goes below them, to NewFrameReader, and looks at each header before that does.
 type messageReader struct {
-	ws    *websocket.Conn
-	in    *bufio.Reader              // what ws reads from
-	limit int                        // bytes in a message
-	ping  func(payload []byte) error // called for each ping; payload is its to keep
+	in      *bufio.Reader
+	payload func() (io.Reader, error)  // websocket.Conn.NewFrameReader, of one that reads from in
+	limit   int                        // bytes in a message
+	ping    func(payload []byte) error // called for each ping; payload is its to keep
 
-	text    []byte // of the message being read
-	checked int    // how much of text is known to be UTF-8
+	text    []byte // ends in the message being read
+	start   int    // where in text that begins
+	checked int    // up to where text is known to be UTF-8
 }
 
-// next returns the next text message. Its bytes are the caller's to keep.
+// newMessageReader returns a reader of the messages that ws reads from in. It keeps
+// in, but nothing else of ws.
+func newMessageReader(ws *websocket.Conn, in *bufio.Reader, limit int, ping func([]byte) error) *messageReader {
+	newFrameReader := ws.NewFrameReader // that of the interface that ws embeds
+	return &messageReader{
+		in:      in,
+		payload: func() (io.Reader, error) { return newFrameReader() },
+		limit:   limit,
+		ping:    ping,
+	}
+}
+
+// await waits until something has come.
+func (r *messageReader) await() error {
+	_, err := r.in.Peek(1)
+	return err
+}
+
+// lines returns the next message, and those that have come with it, as lines joined
+// by '\n'. They stand behind maxHeader bytes, and are the caller's to keep.
 //
-// A *closeFrame error says that no further message will come: the peer took its
-// leave, or broke the protocol or a rule of this server. The frame is the answer
-// to that. Any other error is the connection's, or that of r.ping.
-func (r *messageReader) next() ([]byte, error) {
-	r.text, r.checked = nil, 0
-	for started := false; ; {
-		f, h, err := r.frame()
+// With an error, too, there may be lines; without any, they are nil. A *closeFrame
+// error says that no further message will come: the peer took its leave, or broke the
+// protocol or a rule of this server. The frame is the answer to that. Any other error
+// is the connection's, or that of r.ping.
+func (r *messageReader) lines() ([]byte, error) {
+	lines, err := r.appendLine(make([]byte, maxHeader, 128))
+	if err != nil {
+		return nil, err
+	}
+	for r.ready() && len(lines) < joinLimit/2 {
+		more, err := r.appendLine(append(lines, '\n'))
 		if err != nil {
-			return nil, err
+			return lines, err
+		}
+		lines = more
+	}
+	return lines, nil
+}
+
+// appendLine appends the next message to b, with spaces for its line breaks. With an
+// error, b is as it was.
+func (r *messageReader) appendLine(b []byte) ([]byte, error) {
+	r.text, r.start, r.checked = b, len(b), len(b)
+	err := r.message()
+	text := r.text
+	r.text = nil // it is the caller's
+	if err != nil {
+		return b, err
+	}
+	for i, c := range text[len(b):] {
+		if c == '\n' {
+			text[len(b)+i] = ' '
+		}
+	}
+	return text, nil
+}
+
+// message appends the next message to r.text.
+func (r *messageReader) message() error {
+	for started := false; ; {
+		payload, h, err := r.frame()
+		if err != nil {
+			return err
 		}
 		switch {
 		case h.control():
-			if err := r.control(f, h); err != nil {
-				return nil, err
+			if err := r.control(payload, h); err != nil {
+				return err
 			}
 			continue
 		case h.opcode == websocket.BinaryFrame:
-			return nil, &closeFrame{closeUnsupportedData, "this is a text chat"}
+			return &closeFrame{closeUnsupportedData, "this is a text chat"}
 		case h.opcode == websocket.ContinuationFrame && !started:
-			return nil, protocolError("a continuation of nothing")
+			return protocolError("a continuation of nothing")
 		case h.opcode == websocket.TextFrame && started:
-			return nil, protocolError("a new message within an unfinished one")
+			return protocolError("a new message within an unfinished one")
 		}
-		if err := r.appendPayload(f, h); err != nil {
-			return nil, err
-		}
-		if h.fin {
-			return r.text, nil
+		if err := r.appendPayload(payload, h); err != nil || h.fin {
+			return err
 		}
 		started = true
 	}
+}
+
+// ready reports whether a whole message, in one frame, is in the buffer already.
+func (r *messageReader) ready() bool {
+	const maxMasked = maxHeader + 4
+	if r.in.Buffered() < maxMasked {
+		return false
+	}
+	h, err := readHeader(r.in)
+	return err == nil && h.fin && h.opcode == websocket.TextFrame && h.length <= uint64(r.in.Buffered()-maxMasked)
 }
 
 // frame reads the next frame's header, checks it, and returns a reader of its
@@ -201,14 +329,14 @@ func (r *messageReader) frame() (io.Reader, header, error) {
 	if err != nil {
 		return nil, h, err
 	}
-	payload, err := r.ws.NewFrameReader()
+	payload, err := r.payload()
 	return payload, h, err
 }
 
 // control reads a control frame and acts on it (RFC 6455, section 5.5).
-func (r *messageReader) control(f io.Reader, h header) error {
+func (r *messageReader) control(in io.Reader, h header) error {
 	payload := make([]byte, h.length)
-	if _, err := io.ReadFull(f, payload); err != nil {
+	if _, err := io.ReadFull(in, payload); err != nil {
 		return err
 	}
 	switch h.opcode {
@@ -222,13 +350,13 @@ func (r *messageReader) control(f io.Reader, h header) error {
 
 // appendPayload appends a frame's payload to r.text, checking that it is UTF-8
 // as it arrives. The end of a frame may cut a rune, the end of the message may not.
-func (r *messageReader) appendPayload(f io.Reader, h header) error {
-	if h.length > uint64(r.limit-len(r.text)) {
+func (r *messageReader) appendPayload(payload io.Reader, h header) error {
+	if h.length > uint64(r.limit-(len(r.text)-r.start)) {
 		return &closeFrame{closeTooBig, fmt.Sprintf("a message has at most %d bytes here", r.limit)}
 	}
 	for end := len(r.text) + int(h.length); len(r.text) < end; {
 		r.grow(end)
-		n, err := f.Read(r.text[len(r.text):min(cap(r.text), end)])
+		n, err := payload.Read(r.text[len(r.text):min(cap(r.text), end)])
 		if err != nil {
 			return err
 		}

@@ -4,8 +4,11 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 // Hub keeps the set of open connections and broadcasts lines to them. One
@@ -16,7 +19,8 @@ type Hub struct {
 	// connection's send channel and closes it.
 	connections map[*Conn]bool
 
-	// Lines from the readPumps. A line belongs to the Hub once it is sent here.
+	// Lines from the readPumps, joined by '\n', behind maxHeader bytes. They belong to
+	// the Hub once they are sent here.
 	broadcast chan []byte
 
 	// Connections that are to hear what is said from now on.
@@ -30,6 +34,17 @@ type Hub struct {
 
 	// Counts the registered connections whose sockets are not closed yet.
 	sockets sync.WaitGroup
+
+	// What has been gathered for the next fan-out: messages of up to joinLimit bytes,
+	// or of one line, each behind maxHeader bytes.
+	gathered [][]byte
+
+	// When it is time for that.
+	pace pace
+
+	// Connections that have unregistered, but whose own last words may be among what
+	// is gathered.
+	leaving []*Conn
 }
 
 func newHub() *Hub {
@@ -46,45 +61,87 @@ func newHub() *Hub {
 // everyone and returns; the sockets close by themselves soon after.
 func (h *Hub) run(ctx context.Context) {
 	defer close(h.done)
+	pings := time.NewTicker(pingPeriod)
+	defer pings.Stop()
 	for {
+		lines := h.broadcast
+		if h.full() {
+			lines = nil // whoever has something to say waits, and so do those who send it
+		}
 		select {
 		case c := <-h.register:
 			h.connections[c] = true
+			h.pace.welcome()
 			h.sockets.Add(1)
 		case c := <-h.unregister:
-			h.drop(c, c.answer)
-		case line := <-h.broadcast:
-			h.fanOut(line)
+			h.leaving = append(h.leaving, c)
+		case l := <-lines:
+			h.gather(l)
+		case <-h.pace.pause:
+			h.pace.pause = nil
+		case <-pings.C:
+			h.fanOut(controlFrame(websocket.PingFrame, nil))
 		case <-ctx.Done():
+			h.flush()
 			for c := range h.connections {
 				h.drop(c, &closeFrame{closeGoingAway, "the server is shutting down"})
 			}
 			return
 		}
+		if len(h.gathered) == 0 || h.pace.allows() {
+			h.flush()
+		}
 	}
 }
 
-// wait waits until run has returned and the last socket is closed, but no longer
-// than d.
-func (h *Hub) wait(d time.Duration) {
-	closed := make(chan struct{})
-	go func() {
-		<-h.done
-		h.sockets.Wait()
-		close(closed)
-	}()
-	select {
-	case <-closed:
-	case <-time.After(d):
+// gather adds lines, and those that others have ready, to what is gathered.
+func (h *Hub) gather(lines []byte) {
+	for {
+		last := len(h.gathered) - 1
+		if last < 0 || len(h.gathered[last])+len(lines) > joinLimit {
+			h.gathered = append(h.gathered, lines)
+		} else {
+			h.gathered[last] = append(append(h.gathered[last], '\n'), lines[maxHeader:]...)
+		}
+		if h.full() {
+			return
+		}
+		select {
+		case lines = <-h.broadcast:
+		default:
+			return
+		}
 	}
 }
 
-// fanOut queues line for every connection. One whose queue is full belongs to
-// a peer that is dead or stuck, and is let go.
-func (h *Hub) fanOut(line []byte) {
+// full reports whether enough is gathered for one fan-out.
+func (h *Hub) full() bool {
+	return len(h.gathered) > 1 || len(h.gathered) == 1 && len(h.gathered[0]) > joinLimit/2
+}
+
+// flush fans out what is gathered, and lets go of those who are leaving.
+func (h *Hub) flush() {
+	if len(h.gathered) > 0 {
+		for _, message := range h.gathered {
+			h.fanOut(textFrame(message))
+		}
+		h.gathered = slices.Delete(h.gathered, 0, len(h.gathered))
+		h.pace.set()
+	}
+	for _, c := range h.leaving {
+		h.drop(c, c.answer)
+	}
+	h.leaving = slices.Delete(h.leaving, 0, len(h.leaving))
+}
+
+// fanOut queues f for every connection. One whose queue is full belongs to a peer that
+// is dead or stuck, and is let go.
+func (h *Hub) fanOut(f *frame) {
+	h.pace.begin()
 	for c := range h.connections {
 		select {
-		case c.send <- line:
+		case c.send <- f:
+			h.pace.see(c)
 		default:
 			h.drop(c, &closeFrame{closeTryAgainLater, "you read too slowly"})
 		}
@@ -102,4 +159,19 @@ func (h *Hub) drop(c *Conn, farewell *closeFrame) {
 	c.farewell = farewell
 	c.dropped.Store(true)
 	close(c.send)
+}
+
+// wait waits until run has returned and the last socket is closed, but no longer
+// than d.
+func (h *Hub) wait(d time.Duration) {
+	closed := make(chan struct{})
+	go func() {
+		<-h.done
+		h.sockets.Wait()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(d):
+	}
 }

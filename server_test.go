@@ -6,12 +6,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -37,6 +39,21 @@ func TestMain(m *testing.M) {
 // stop ends it; so does the end of the test, which fails if a goroutine is left.
 func startServer(t *testing.T, maxMessage int) (addr string, stop func()) {
 	t.Helper()
+	return startBehind(t, maxMessage, func(l net.Listener) net.Listener { return l })
+}
+
+// startTLSServer does so with a certificate that nobody has signed.
+func startTLSServer(t *testing.T, maxMessage int) (addr string) {
+	t.Helper()
+	unused := httptest.NewTLSServer(nil)
+	unused.Close()
+	addr, _ = startBehind(t, maxMessage, func(l net.Listener) net.Listener { return tls.NewListener(l, unused.TLS) })
+	return addr
+}
+
+// startBehind runs the chat behind a listener that wrap makes of a TCP listener.
+func startBehind(t *testing.T, maxMessage int, wrap func(net.Listener) net.Listener) (addr string, stop func()) {
+	t.Helper()
 	before := runtime.NumGoroutine()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,7 +61,7 @@ func startServer(t *testing.T, maxMessage int) (addr string, stop func()) {
 	}
 	// Registered first, it runs last: after the peers have been closed.
 	t.Cleanup(func() { noGoroutineLeft(t, before) })
-	stop = serve(listener, maxMessage)
+	stop = serve(wrap(listener), maxMessage)
 	t.Cleanup(stop)
 	return listener.Addr().String(), stop
 }
