@@ -34,7 +34,7 @@ const (
 	closeWait = 5 * time.Second
 
 	// Frames that can wait for a connection's writePump.
-	sendQueue = 256
+	sendQueue = 128
 
 	// Lines are joined into one message up to this many bytes, here and in the Hub. A
 	// line that is longer goes alone.

@@ -250,11 +250,12 @@ func (r *messageReader) await() error {
 // protocol or a rule of this server. The frame is the answer to that. Any other error
 // is the connection's, or that of r.ping.
 func (r *messageReader) lines() ([]byte, error) {
-	lines, err := r.appendLine(make([]byte, maxHeader, 128))
+	lines, err := r.appendLine(make([]byte, maxHeader, maxHeader+r.in.Buffered()))
 	if err != nil {
 		return nil, err
 	}
 	for r.ready() && len(lines) < joinLimit/2 {
+		lines = slices.Grow(lines, r.in.Buffered()) // for the others, too
 		more, err := r.appendLine(append(lines, '\n'))
 		if err != nil {
 			return lines, err

@@ -35,9 +35,10 @@ type Hub struct {
 	// Counts the registered connections whose sockets are not closed yet.
 	sockets sync.WaitGroup
 
-	// What has been gathered for the next fan-out: messages of up to joinLimit bytes,
-	// or of one line, each behind maxHeader bytes.
+	// What has been gathered for the next fan-out, as it came from the readPumps, and
+	// how many bytes that is.
 	gathered [][]byte
+	size     int
 
 	// When it is time for that.
 	pace pace
@@ -94,15 +95,11 @@ func (h *Hub) run(ctx context.Context) {
 	}
 }
 
-// gather adds lines, and those that others have ready, to what is gathered.
+// gather keeps lines, and those that others have ready, for the next fan-out.
 func (h *Hub) gather(lines []byte) {
 	for {
-		last := len(h.gathered) - 1
-		if last < 0 || len(h.gathered[last])+len(lines) > joinLimit {
-			h.gathered = append(h.gathered, lines)
-		} else {
-			h.gathered[last] = append(append(h.gathered[last], '\n'), lines[maxHeader:]...)
-		}
+		h.gathered = append(h.gathered, lines)
+		h.size += len(lines)
 		if h.full() {
 			return
 		}
@@ -115,23 +112,40 @@ func (h *Hub) gather(lines []byte) {
 }
 
 // full reports whether enough is gathered for one fan-out.
-func (h *Hub) full() bool {
-	return len(h.gathered) > 1 || len(h.gathered) == 1 && len(h.gathered[0]) > joinLimit/2
-}
+func (h *Hub) full() bool { return h.size > joinLimit/2 }
 
 // flush fans out what is gathered, and lets go of those who are leaving.
 func (h *Hub) flush() {
 	if len(h.gathered) > 0 {
-		for _, message := range h.gathered {
-			h.fanOut(textFrame(message))
+		for len(h.gathered) > 0 {
+			h.fanOut(textFrame(h.join()))
 		}
-		h.gathered = slices.Delete(h.gathered, 0, len(h.gathered))
+		h.size = 0
 		h.pace.set()
 	}
 	for _, c := range h.leaving {
 		h.drop(c, c.answer)
 	}
 	h.leaving = slices.Delete(h.leaving, 0, len(h.leaving))
+}
+
+// join takes as many of the gathered lines as one message holds, behind maxHeader
+// bytes.
+func (h *Hub) join() []byte {
+	n, size := 1, len(h.gathered[0])
+	for n < len(h.gathered) && size+len(h.gathered[n])-maxHeader < joinLimit {
+		size += 1 + len(h.gathered[n]) - maxHeader
+		n++
+	}
+	lines := h.gathered[0]
+	if n > 1 {
+		lines = append(make([]byte, 0, size+1), lines...) // textFrame adds a byte
+	}
+	for _, more := range h.gathered[1:n] {
+		lines = append(append(lines, '\n'), more[maxHeader:]...)
+	}
+	h.gathered = slices.Delete(h.gathered, 0, n)
+	return lines
 }
 
 // fanOut queues f for every connection. One whose queue is full belongs to a peer that

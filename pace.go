@@ -13,19 +13,19 @@ const (
 	late = 8
 
 	// When more than half of the room is late, it is given time to catch up, a step at
-	// a time. If someone is not late, those who have made none of it after patience, or
-	// not enough after maxPatience, are stuck: they are not waited for again until they
-	// have caught up.
+	// a time. If nobody has made any of it for patience, and more for each who is late,
+	// they are stuck: they are not waited for again until they have caught up. But where
+	// there is nobody else, nothing is gained by that.
 	catchUp     = time.Millisecond
 	patience    = 20 * catchUp
-	maxPatience = 10 * patience
+	patienceFor = 40 * time.Microsecond
 
 	// From this many waiting frames on, even a single connection slows the Hub down, by
 	// maxPause between two frames when its queue is nearly full. That gives a writePump
 	// which the scheduler has not woken yet some 200 ms, and a stuck peer costs the
 	// others no more than that before its queue is full.
 	crowded  = sendQueue / 4
-	maxPause = 2 * time.Millisecond
+	maxPause = 4 * time.Millisecond
 )
 
 // pace tells the Hub when to fan out next. The Hub alone uses it: nobody is asked
@@ -100,7 +100,8 @@ func (p *pace) catchingUp() bool {
 	if waiting := p.recount(); waiting < p.waiting {
 		p.waiting, p.progress = waiting, p.waited
 	}
-	if p.inTime == 0 || p.waited-p.progress < patience && p.waited < maxPatience {
+	enough := patience + patienceFor*time.Duration(len(p.late))
+	if p.inTime == 0 || p.waited-p.progress < enough {
 		return len(p.late) > p.inTime
 	}
 	for _, c := range p.late {

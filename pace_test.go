@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -347,12 +348,13 @@ func TestPace(t *testing.T) {
 				p.take(1, 1)
 			}
 		}},
-		{"most of the room is stuck", []int{1, late, late}, patience + catchUp, nil},
-		{"most of the room is very slow", []int{1, 100, 100}, maxPatience, func(p *paced) {
-			if p.waited%patience == patience-catchUp {
+		{"most of the room is stuck", []int{1, late, late}, patience + 2*catchUp, nil},
+		{"most of the room is slow", []int{1, 10, 10}, 3 * 15 * catchUp, func(p *paced) {
+			if p.waited%(15*catchUp) == 14*catchUp {
 				p.take(1, 1, 2)
 			}
 		}},
+		{"a large room is stuck", append([]int{1}, slices.Repeat([]int{late}, 1000)...), patience + 1000*patienceFor + catchUp, nil},
 		{"the whole room is slow", []int{late, late}, 500 * catchUp, func(p *paced) {
 			if p.waited == 499*catchUp {
 				p.take(1, 0, 1)
@@ -389,7 +391,7 @@ func TestPace(t *testing.T) {
 func TestPaceRemembersWhoIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaced(0, 20, 20)
-		for _, want := range []time.Duration{patience + catchUp, 0, 0} {
+		for _, want := range []time.Duration{patience + 2*catchUp, 0, 0} {
 			p.fanOut()
 			if got := p.pauses(func() {}); got != want {
 				t.Errorf("paused for %v, want %v", got, want)

@@ -47,8 +47,9 @@ const (
 	// Lines that a sender without a pause hands to the kernel at once.
 	batch = 64
 
-	// After the last line was sent, those on their way are waited for until nothing
-	// has come for quietTime, but no longer than drainTime.
+	// After the last line was sent, those on their way are waited for until nothing has
+	// come for quietTime: then those that are missing are lost. Where they still come
+	// after drainTime, they are not waited for, and not counted as lost.
 	quietTime = 2 * time.Second
 	drainTime = 20 * time.Second
 )
@@ -96,7 +97,7 @@ func connect(ctx context.Context, addr *net.TCPAddr, t traffic) (*load, error) {
 		start:   time.Now(),
 		peers:   make([]*peer, t.conns),
 		sent:    make([]uint32, t.senders),
-		buffer:  make([]byte, 1<<20),
+		buffer:  make([]byte, 256<<10),
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
@@ -184,6 +185,9 @@ func dial(addr *net.TCPAddr, index int) (*peer, error) {
 // Read and Write are for the handshake alone, and block.
 func (p *peer) Read(b []byte) (int, error) {
 	n, err := unix.Read(p.fd, b)
+	for err == unix.EINTR { // with a time limit, the system doesn't try again by itself
+		n, err = unix.Read(p.fd, b)
+	}
 	if n <= 0 {
 		return 0, errors.Join(errors.New("no answer to the handshake"), err)
 	}
@@ -224,11 +228,14 @@ func (l *load) run(ctx context.Context, measuring func() error) error {
 		return err
 	}
 	lines, latency := l.lines, hdrhistogram.Import(l.latency.Export())
-	if err := l.drain(ctx); err != nil {
+	drained, err := l.drain(ctx)
+	if err != nil {
 		return err
 	}
+	if drained {
+		l.countMissing()
+	}
 	l.lines, l.latency = lines, latency
-	l.countMissing()
 	return nil
 }
 
@@ -263,23 +270,27 @@ func (l *load) spin(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// drain has the senders finish and waits for the lines on their way.
-func (l *load) drain(ctx context.Context) error {
+// drain has the senders finish and waits for the lines on their way. It reports
+// whether there are no more of them.
+func (l *load) drain(ctx context.Context) (bool, error) {
 	l.stop = true
 	if err := unix.TimerfdSettime(l.timer, 0, &unix.ItimerSpec{}, nil); err != nil {
-		return err
+		return false, err
 	}
 	quiet, end := time.Now().Add(quietTime), time.Now().Add(drainTime)
-	for !l.complete() && time.Now().Before(quiet) && time.Now().Before(end) {
+	for !l.complete() && time.Now().Before(quiet) {
+		if time.Now().After(end) {
+			return false, nil
+		}
 		served, err := l.serve(50 * time.Millisecond)
 		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
+			return false, err
 		}
 		if served > 0 {
 			quiet = time.Now().Add(quietTime)
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // complete reports whether everything has arrived that was said by those who are

@@ -22,7 +22,8 @@ const (
 	// The most bytes of lines that are joined into one frame.
 	roundLimit = 64 << 10
 
-	// While more bytes than this wait for sockets to take them, nothing is read.
+	// While more bytes than this wait for sockets to take them, nothing is read. What
+	// has been read by then may go far over it: it goes to everyone.
 	keptLimit = 64 << 20
 )
 
@@ -41,7 +42,7 @@ type server struct {
 	outs     int    // epoll of what can be written again
 	kept     int    // bytes that wait in all the peers' out
 	round    []byte // the lines of this round, each with its '\n'
-	buffer   [256 << 10]byte
+	buffer   [64 << 10]byte
 }
 
 func main() {
@@ -110,6 +111,9 @@ func (s *server) readRound() {
 		}
 		if len(s.round) >= roundLimit {
 			s.fanOut()
+		}
+		if s.kept >= keptLimit {
+			break // epoll will tell again
 		}
 	}
 	s.fanOut()
