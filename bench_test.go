@@ -4,11 +4,19 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/net/websocket"
 )
@@ -36,6 +44,9 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
 			for b.Loop() {
+				if err := r.await(); err != nil {
+					b.Fatal(err)
+				}
 				if _, err := r.lines(); err != nil {
 					b.Fatal(err)
 				}
@@ -58,6 +69,200 @@ func benchmarkReceive(b *testing.B, frame []byte, size int, message any) {
 		if err := websocket.Message.Receive(ws, message); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkEncode compares encoding a text message, which is done once for everyone,
+// with x/net's Message.Send, which does it for each connection.
+func BenchmarkEncode(b *testing.B) {
+	for _, size := range []int{16, 64, 1 << 10, 4 << 10, 64 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("bytes=%d/by=chat", size), func(b *testing.B) {
+			lines := make([]byte, maxHeader+size, maxHeader+size+1)
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				textFrame(lines).whole()
+			}
+		})
+		b.Run(fmt.Sprintf("bytes=%d/by=Send", size), func(b *testing.B) {
+			ws := serverConn(bufio.NewReader(nil))
+			text := strings.Repeat("x", size)
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if err := websocket.Message.Send(ws, text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkFanOut sends lines of 64 bytes to so many connections, one after the other
+// has arrived everywhere (load=quiet), or as fast as up to 16 senders can
+// (load=flat-out). Metrics are for a line delivered to one connection. In memory, the
+// sockets take all there is at no cost; over loopback the clients are in this process,
+// and what they cost is in ns/line, and what the senders do, too.
+func BenchmarkFanOut(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000, 10_000} {
+		for _, load := range []string{"quiet", "flat-out"} {
+			b.Run(fmt.Sprintf("over=memory/load=%s/conns=%d", load, n), func(b *testing.B) {
+				a := newAudience(n)
+				benchmarkFanOut(b, a, load, a.inMemory(b))
+			})
+			b.Run(fmt.Sprintf("over=loopback/load=%s/conns=%d", load, n), func(b *testing.B) {
+				a := newAudience(n)
+				benchmarkFanOut(b, a, load, a.overLoopback(b))
+			})
+		}
+	}
+}
+
+// benchmarkFanOut has speakers say lines to a.
+func benchmarkFanOut(b *testing.B, a *audience, load string, speakers []func(lines int)) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	b.ResetTimer()
+	if load == "quiet" {
+		for range b.N {
+			a.expect(1)
+			speakers[0](1)
+			<-a.heard
+		}
+	} else {
+		a.expect(b.N)
+		var wg sync.WaitGroup
+		for i, speak := range speakers {
+			wg.Go(func() { speak((b.N + i) / len(speakers)) }) // b.N together
+		}
+		wg.Wait()
+		select {
+		case <-a.heard:
+		case <-time.After(time.Minute):
+			b.Fatalf("%d lines are missing", a.left.Load())
+		}
+	}
+	b.StopTimer()
+	runtime.ReadMemStats(&after)
+	delivered := float64(b.N) * float64(a.size)
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/delivered, "ns/line")
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/delivered, "B/line")
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/delivered, "allocs/line")
+}
+
+// audience counts the lines that its connections get.
+type audience struct {
+	size  int // connections
+	left  atomic.Int64
+	heard chan struct{}
+}
+
+func newAudience(size int) *audience { return &audience{size: size, heard: make(chan struct{}, 1)} }
+
+// expect has heard receive when so many lines have been delivered to everyone.
+func (a *audience) expect(lines int) { a.left.Store(int64(lines) * int64(a.size)) }
+
+const lineSize = 64
+
+// hear counts the lines in a message.
+func (a *audience) hear(bytes int) {
+	if lines := (bytes + 1) / (lineSize + 1); lines > 0 && a.left.Add(-int64(lines)) == 0 {
+		a.heard <- struct{}{}
+	}
+}
+
+// inMemory makes a Hub with the audience's connections, and returns its speakers.
+func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
+	hub := newHub()
+	ctx, cancel := context.WithCancel(b.Context())
+	go hub.run(ctx)
+	for range a.size {
+		c := newConn(hub)
+		c.socket = ear{audience: a}
+		hub.register <- c
+		go func() {
+			defer hub.sockets.Done()
+			c.writePump()
+		}()
+	}
+	b.Cleanup(func() {
+		cancel()
+		hub.wait(time.Minute)
+	})
+	line := strings.Repeat("x", lineSize)
+	for range min(a.size, 16) {
+		speakers = append(speakers, func(lines int) {
+			for range lines {
+				block := make([]byte, maxHeader, maxHeader+lineSize+1)
+				hub.broadcast <- append(block, line...)
+			}
+		})
+	}
+	return speakers
+}
+
+// ear is a socket of an audience in memory. Each write is a frame.
+type ear struct {
+	discard
+	*audience
+}
+
+func (e ear) Write(b []byte) (int, error) {
+	header := 2
+	switch b[1] {
+	case 126:
+		header = 4
+	case 127:
+		header = 10
+	}
+	e.hear(len(b) - header)
+	return len(b), nil
+}
+
+func (ear) SetReadDeadline(time.Time) error  { return nil }
+func (ear) SetWriteDeadline(time.Time) error { return nil }
+
+// overLoopback connects the audience to a chat, and returns its speakers.
+func (a *audience) overLoopback(b *testing.B) (speakers []func(int)) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < uint64(2*a.size+100) {
+		b.Skipf("two sockets a connection are more than the %d files that may be open", limit.Cur)
+	}
+	addr, _ := startServer(b, 4096)
+	frame := clientFrame(0x81, strings.Repeat("x", lineSize))
+	for i := range a.size {
+		p := joinRaw(b, addr)
+		p.Conn.SetDeadline(time.Time{})
+		go a.listen(p.in)
+		if i < 16 {
+			speakers = append(speakers, func(lines int) {
+				for packet := bytes.Repeat(frame, min(lines, 64)); lines > 0; lines -= 64 {
+					p.write(packet[:min(lines, 64)*len(frame)])
+				}
+			})
+		}
+	}
+	return speakers
+}
+
+// listen counts the lines that come in, without looking at them.
+func (a *audience) listen(in *bufio.Reader) {
+	for {
+		head, err := in.Peek(2)
+		if err != nil {
+			return
+		}
+		length, size := int(head[1]), 2
+		switch length {
+		case 126:
+			head, _ = in.Peek(4)
+			length, size = int(binary.BigEndian.Uint16(head[2:])), 4
+		case 127:
+			head, _ = in.Peek(10)
+			length, size = int(binary.BigEndian.Uint64(head[2:])), 10
+		}
+		in.Discard(size + length)
+		a.hear(length)
 	}
 }
 

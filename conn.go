@@ -87,6 +87,15 @@ type Conn struct {
 	lastWrite         bool
 }
 
+func newConn(hub *Hub) *Conn {
+	return &Conn{
+		hub:     hub,
+		send:    make(chan *frame, sendQueue),
+		pongs:   make(chan *frame),
+		written: make(chan struct{}),
+	}
+}
+
 // wsHandler serves the WebSocket address: it makes a Conn of a request.
 type wsHandler struct {
 	hub        *Hub
@@ -112,12 +121,7 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // open makes a Conn of an upgrade request. The Conn is in the Hub before the
 // handshake is answered: a peer that knows itself connected misses nothing.
 func (h wsHandler) open(w http.ResponseWriter, r *http.Request) {
-	c := &Conn{
-		hub:     h.hub,
-		send:    make(chan *frame, sendQueue),
-		pongs:   make(chan *frame),
-		written: make(chan struct{}),
-	}
+	c := newConn(h.hub)
 	select {
 	case h.hub.register <- c:
 	case <-h.hub.done:

@@ -3,8 +3,9 @@
 //
 //	main.go   flags, the HTTP server, the page, signals
 //	hub.go    Hub: who is connected; hands every line to all
+//	pace.go   how fast the Hub does so
 //	conn.go   Conn: a connection, from its handshake to its last byte
-//	frame.go  reading whole messages from x/net's frames
+//	frame.go  whole messages out of x/net's frames; frames to be sent
 //	assets/   the page
 package main
 

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 
 // startServer runs the chat on a free port of 127.0.0.1 and returns its address.
 // stop ends it; so does the end of the test, which fails if a goroutine is left.
-func startServer(t *testing.T, maxMessage int) (addr string, stop func()) {
+func startServer(t testing.TB, maxMessage int) (addr string, stop func()) {
 	t.Helper()
 	return startBehind(t, maxMessage, func(l net.Listener) net.Listener { return l })
 }
@@ -52,7 +52,7 @@ func startTLSServer(t *testing.T, maxMessage int) (addr string) {
 }
 
 // startBehind runs the chat behind a listener that wrap makes of a TCP listener.
-func startBehind(t *testing.T, maxMessage int, wrap func(net.Listener) net.Listener) (addr string, stop func()) {
+func startBehind(t testing.TB, maxMessage int, wrap func(net.Listener) net.Listener) (addr string, stop func()) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -83,7 +83,7 @@ func serve(listener net.Listener, maxMessage int) (stop func()) {
 
 // noGoroutineLeft fails the test if more goroutines than before remain. It waits
 // for those that are about to return.
-func noGoroutineLeft(t *testing.T, before int) {
+func noGoroutineLeft(t testing.TB, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(deadline) {
@@ -190,7 +190,7 @@ func lines(t *testing.T, ws *websocket.Conn) func() string {
 // rawPeer is a client that may send any bytes, and sees each frame.
 type rawPeer struct {
 	net.Conn
-	t  *testing.T
+	t  testing.TB
 	in *bufio.Reader
 }
 
@@ -199,7 +199,7 @@ const upgradeRequest = "GET /ws HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 // upgrade makes a rawPeer of conn.
-func upgrade(t *testing.T, conn net.Conn) *rawPeer {
+func upgrade(t testing.TB, conn net.Conn) *rawPeer {
 	t.Helper()
 	p := &rawPeer{conn, t, bufio.NewReader(conn)}
 	p.write([]byte(upgradeRequest))
@@ -208,7 +208,7 @@ func upgrade(t *testing.T, conn net.Conn) *rawPeer {
 }
 
 // joinRaw connects to the chat as a rawPeer.
-func joinRaw(t *testing.T, addr string) *rawPeer {
+func joinRaw(t testing.TB, addr string) *rawPeer {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -51,7 +51,7 @@ const (
 	// come for quietTime: then those that are missing are lost. Where they still come
 	// after drainTime, they are not waited for, and not counted as lost.
 	quietTime = 2 * time.Second
-	drainTime = 20 * time.Second
+	drainTime = 3 * time.Second
 )
 
 // load is a running load generator.

@@ -87,7 +87,7 @@ func parseFlags(args []string, help io.Writer) (p plan, err error) {
 	if flags.NArg() > 0 {
 		return p, fmt.Errorf("unexpected argument %q: there are only flags, see -h", flags.Arg(0))
 	}
-	all, rounds := allScenarios(time.Second, 2*time.Second), 5
+	all, rounds := allScenarios(500*time.Millisecond, 1500*time.Millisecond), 5
 	if *quick {
 		all, rounds = quickScenarios(), 2
 	}

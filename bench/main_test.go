@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -252,9 +253,15 @@ func TestPage(t *testing.T) {
 			}
 		}
 	}
+	benchTime := flag.Lookup("test.benchtime").Value
+	defer benchTime.Set(benchTime.String())
+	benchTime.Set("10x")
 	page, err := r.page()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if bytes.Contains(page, []byte("–,")) || bytes.Contains(page, []byte("– of")) {
+		t.Error("a figure is missing in the text")
 	}
 	for _, sc := range r.scenarios {
 		if !bytes.Contains(page, []byte("### "+sc.name()+":")) {

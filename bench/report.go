@@ -48,8 +48,8 @@ func (p plan) report(ctx context.Context, measured results, stdout io.Writer) er
 	return err
 }
 
-// reporter makes texts and plots of results. Its exported methods are for the
-// template of the page.
+// reporter makes texts and plots of results. Its exported methods are
+// for the template of the page.
 type reporter struct {
 	plan
 	results
@@ -212,51 +212,83 @@ func (r *reporter) cell(scenario, server string, c column) string {
 	return cell
 }
 
-// Glance is the table of the README: the least that tells the servers apart.
+// glance is what tells the servers apart, in a few figures.
+var glance = []struct {
+	scenario string
+	more     bool // is better
+	column
+}{
+	{"quiet-1000", false, column{metric: cpuPerLine, title: "CPU µs a line, 50 lines/s", format: "%.3g", ratio: true}},
+	{"busy-1000", false, column{metric: cpuPerLine, title: "CPU µs a line, 2,000 lines/s", format: "%.3g", ratio: true}},
+	{"busy-1000", false, column{metric: p99, title: "p99 µs, 2,000 lines/s", format: "%.3g", ratio: true}},
+	{"flat-out-1000", true, column{metric: linesPerSec, title: "lines/s, flat out", format: "%.2g", ratio: true}},
+	{"flat-out-1000", false, column{metric: connsLost, title: "connections lost, flat out", format: "%.0f"}},
+	{"idle-5000", false, column{metric: memory, title: "KB an idle connection (of 5,000)", format: "%.1f", ratio: true}},
+}
+
+// Glance is the table of the README.
 func (r *reporter) Glance() string {
-	cells := []struct {
-		scenario, title string
-		column
-	}{
-		{"quiet-1000", "CPU µs a line, 50 lines/s", column{metric: cpuPerLine, format: "%.3g", ratio: true}},
-		{"busy-1000", "CPU µs a line, 2,000 lines/s", column{metric: cpuPerLine, format: "%.3g", ratio: true}},
-		{"busy-1000", "p99 µs, 2,000 lines/s", column{metric: p99, format: "%.3g", ratio: true}},
-		{"flat-out-1000", "lines/s, flat out", column{metric: linesPerSec, format: "%.2g", ratio: true}},
-		{"flat-out-1000", "connections lost, flat out", column{metric: connsLost, format: "%.0f"}},
-		{"idle-5000", "KB an idle connection", column{metric: memory, format: "%.1f", ratio: true}},
-	}
 	head := []string{"1,000 connections"}
-	for _, c := range cells {
-		head = append(head, c.title)
+	for _, g := range glance {
+		head = append(head, g.title)
 	}
 	rows := [][]string{head}
 	for _, s := range r.servers {
 		row := []string{s.what}
-		for _, c := range cells {
-			row = append(row, r.cell(c.scenario, s.name, c.column))
+		for _, g := range glance {
+			row = append(row, r.cell(g.scenario, s.name, g.column))
 		}
 		rows = append(rows, row)
 	}
 	return markdown(rows)
 }
 
-// Median returns the median of a metric, for the text of the page.
-func (r *reporter) Median(scenario, server, metric string) (float64, error) {
-	values := r.values(scenario, server, metric)
-	if len(values) == 0 {
-		return 0, fmt.Errorf("no %s of %s in %s", metric, server, scenario)
+// Better returns what others do better than this chat, at a glance.
+func (r *reporter) Better() (better []string) {
+	for _, g := range glance {
+		ours := r.values(g.scenario, "chat", g.metric)
+		for _, s := range r.servers {
+			theirs := r.values(g.scenario, s.name, g.metric)
+			if len(ours) == 0 || len(theirs) == 0 {
+				continue
+			}
+			a, b := spreadOf(theirs), spreadOf(ours)
+			if g.more && a.low > b.high || !g.more && a.high < b.low {
+				better = append(better, fmt.Sprintf("%s: "+g.format+", this chat "+g.format+" (%s)", s.what, a.median, b.median, g.title))
+			}
+		}
 	}
-	return spreadOf(values).median, nil
+	return better
 }
 
-// Times returns the ratio of one server's median to another's.
-func (r *reporter) Times(scenario, metric, server, other string) (float64, error) {
-	a, err := r.Median(scenario, server, metric)
-	if err != nil {
-		return 0, err
+// Rounds is how often each server took its turn.
+func (r *reporter) Rounds() int { return r.rounds }
+
+// Median returns the median of a metric, and false if it was not measured.
+func (r *reporter) Median(scenario, server, metric string) (float64, bool) {
+	values := r.values(scenario, server, metric)
+	if len(values) == 0 {
+		return 0, false
 	}
-	b, err := r.Median(scenario, other, metric)
-	return a / b, err
+	return spreadOf(values).median, true
+}
+
+// Figure is a median in the text of the page.
+func (r *reporter) Figure(scenario, metric, server string) string {
+	if v, ok := r.Median(scenario, server, metric); ok {
+		return fmt.Sprintf("%.3g", v)
+	}
+	return "–"
+}
+
+// Times is the ratio of one server's median to another's in the text of the page.
+func (r *reporter) Times(scenario, metric, server, other string) string {
+	a, ok := r.Median(scenario, server, metric)
+	b, ok2 := r.Median(scenario, other, metric)
+	if !ok || !ok2 || b == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", a/b)
 }
 
 // samples returns all that was measured in Go's benchmark format.

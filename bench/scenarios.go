@@ -135,24 +135,24 @@ func (l *load) sampleOf(ctx context.Context, p *process, joins *atomic.Int64) (s
 		return sample{}, err
 	}
 	cpu := float64(server.used.cpu.Nanoseconds()) / 1e3
-	lines := float64(max(l.lines, 1))
-	latency := func(percentile float64) float64 { return float64(l.latency.ValueAtPercentile(percentile)) / 1e3 }
 	out := sample{values: map[string]float64{
-		cpuPerLine:   cpu / lines,
 		linesPerSec:  float64(l.lines) / elapsed.Seconds(),
-		p50:          latency(50),
-		p99:          latency(99),
-		maximum:      float64(l.latency.Max()) / 1e3,
 		connsLost:    float64(l.connsLost),
 		linesLost:    float64(l.linesLost),
 		linesWrong:   float64(l.repeated + l.corrupt),
-		callsPerLine: float64(server.used.calls) / lines,
 		generatorCPU: 100 * generator.used.cpu.Seconds() / elapsed.Seconds(),
 	}}
 	if joined > 0 {
 		out.values[joinsPerSec] = float64(joined) / elapsed.Seconds()
 		out.values[cpuPerJoin] = cpu / float64(joined)
 	}
+	if l.lines == 0 {
+		return out, nil // nothing can be said of a line
+	}
+	out.values[cpuPerLine] = cpu / float64(l.lines)
+	out.values[callsPerLine] = float64(server.used.calls) / float64(l.lines)
+	latency := func(percentile float64) float64 { return float64(l.latency.ValueAtPercentile(percentile)) / 1e3 }
+	out.values[p50], out.values[p99], out.values[maximum] = latency(50), latency(99), float64(l.latency.Max())/1e3
 	for _, percentile := range percentiles {
 		out.latencies = append(out.latencies, latency(percentile))
 	}
@@ -160,7 +160,7 @@ func (l *load) sampleOf(ctx context.Context, p *process, joins *atomic.Int64) (s
 }
 
 // percentiles are those that the plot of latencies shows.
-var percentiles = []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99}
+var percentiles = []float64{1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99}
 
 // meter takes the usage of a process between two readings.
 type meter struct{ last, used usage }

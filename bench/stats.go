@@ -46,14 +46,17 @@ func spreadOf(values []float64) spread {
 // ratio returns the spread of a metric beside the yardstick's in the same round. It
 // reports false where there is nothing to compare.
 func (r results) ratio(scenario, server, metric string) (spread, bool) {
-	ours, theirs := r.values(scenario, server, metric), r.values(scenario, yardstick, metric)
+	ours, theirs := r[scenario][server], r[scenario][yardstick]
 	var ratios []float64
 	for i := range min(len(ours), len(theirs)) {
-		if theirs[i] > 0 {
-			ratios = append(ratios, ours[i]/theirs[i])
+		a, ok := ours[i].values[metric]
+		b := theirs[i].values[metric]
+		if !ok || b == 0 {
+			return spread{}, false
 		}
+		ratios = append(ratios, a/b)
 	}
-	if len(ratios) == 0 || len(ratios) < len(ours) {
+	if len(ratios) == 0 {
 		return spread{}, false
 	}
 	return spreadOf(ratios), true
