@@ -8,6 +8,7 @@ import (
 	"image/color"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -55,10 +56,12 @@ func (p plan) named(names ...string) []scenario {
 	return slices.DeleteFunc(slices.Clone(p.scenarios), func(s scenario) bool { return !slices.Contains(names, s.name()) })
 }
 
-// figure is a plot with a legend beside it, where it covers nothing.
+// figure is a plot with a legend beside it, where it covers nothing, and under that the
+// versions of what was measured.
 type figure struct {
 	*plot.Plot
-	legend plot.Legend
+	legend   plot.Legend
+	versions []string
 }
 
 // svg draws the figure.
@@ -70,6 +73,12 @@ func (f *figure) svg() ([]byte, error) {
 	whole.Fill(whole.Rectangle.Path())
 	f.Draw(draw.Crop(whole, 0, -beside, 0, 0))
 	f.legend.Draw(draw.Crop(whole, width-beside+6, -6, 0, -0.6*vg.Inch))
+	small := f.legend.TextStyle
+	small.Font.Size = 7
+	for i, version := range f.versions {
+		version = strings.TrimPrefix(version, "github.com/")
+		whole.FillText(small, vg.Point{X: width - beside + 6, Y: vg.Length(9*(len(f.versions)-i) - 3)}, version)
+	}
 	var svg bytes.Buffer
 	_, err := canvas.WriteTo(&svg)
 	return svg.Bytes(), err
@@ -77,7 +86,7 @@ func (f *figure) svg() ([]byte, error) {
 
 // newFigure returns an empty figure that says where and when it was measured.
 func (r *reporter) newFigure(title, x, y string) *figure {
-	f := &figure{plot.New(), plot.NewLegend()}
+	f := &figure{plot.New(), plot.NewLegend(), r.About.Versions}
 	f.Title.Text = title + "\n" + r.About.String()
 	f.Title.TextStyle.Font.Size = 11
 	f.Title.Padding = 6

@@ -124,10 +124,19 @@ func (r *reporter) page() ([]byte, error) {
 // column is a column of the tables. It is left out where nothing was measured of it.
 type column struct {
 	metric, title string
-	format        string // of a number
-	spread        bool   // the quartiles stand beside the median
-	ratio         bool   // so does the ratio to the yardstick
-	rare          bool   // it is left out where all is zero, too
+	format        string  // of a number
+	unit          float64 // of the metric, if not 1
+	spread        bool    // the quartiles stand beside the median
+	ratio         bool    // so does the ratio to the yardstick
+	rare          bool    // it is left out where all is zero, too
+}
+
+// number writes a value of the column's metric.
+func (c column) number(v float64) string {
+	if c.unit != 0 {
+		v /= c.unit
+	}
+	return fmt.Sprintf(c.format, v)
 }
 
 var columns = []column{
@@ -197,7 +206,7 @@ func (r *reporter) cell(scenario, server string, c column) string {
 	if len(values) == 0 {
 		return "–"
 	}
-	number := func(v float64) string { return fmt.Sprintf(c.format, v) }
+	number := c.number
 	s := spreadOf(values)
 	cell := number(s.median)
 	if c.spread && number(s.low) != number(s.high) {
@@ -220,8 +229,8 @@ var glance = []struct {
 }{
 	{"quiet-1000", false, column{metric: cpuPerLine, title: "CPU µs a line, 50 lines/s", format: "%.3g", ratio: true}},
 	{"busy-1000", false, column{metric: cpuPerLine, title: "CPU µs a line, 2,000 lines/s", format: "%.3g", ratio: true}},
-	{"busy-1000", false, column{metric: p99, title: "p99 µs, 2,000 lines/s", format: "%.3g", ratio: true}},
-	{"flat-out-1000", true, column{metric: linesPerSec, title: "lines/s, flat out", format: "%.2g", ratio: true}},
+	{"busy-1000", false, column{metric: p99, title: "p99 ms, 2,000 lines/s", format: "%.0f", unit: 1e3, ratio: true}},
+	{"flat-out-1000", true, column{metric: linesPerSec, title: "million lines/s, flat out", format: "%.3g", unit: 1e6, ratio: true}},
 	{"flat-out-1000", false, column{metric: connsLost, title: "connections lost, flat out", format: "%.0f"}},
 	{"idle-5000", false, column{metric: memory, title: "KB an idle connection (of 5,000)", format: "%.1f", ratio: true}},
 }
@@ -243,9 +252,12 @@ func (r *reporter) Glance() string {
 	return markdown(rows)
 }
 
-// Better returns what others do better than this chat, at a glance.
+// Better returns what others do better than this chat, at a glance and when it comes
+// to joining.
 func (r *reporter) Better() (better []string) {
-	for _, g := range glance {
+	joins := glance[0]
+	joins.scenario, joins.column = "joins-100", column{metric: cpuPerJoin, title: "CPU µs a join", format: "%.0f"}
+	for _, g := range append(slices.Clone(glance), joins) {
 		ours := r.values(g.scenario, "chat", g.metric)
 		for _, s := range r.servers {
 			theirs := r.values(g.scenario, s.name, g.metric)
@@ -254,7 +266,7 @@ func (r *reporter) Better() (better []string) {
 			}
 			a, b := spreadOf(theirs), spreadOf(ours)
 			if g.more && a.low > b.high || !g.more && a.high < b.low {
-				better = append(better, fmt.Sprintf("%s: "+g.format+", this chat "+g.format+" (%s)", s.what, a.median, b.median, g.title))
+				better = append(better, fmt.Sprintf("%s: %s, this chat %s (%s)", s.what, g.number(a.median), g.number(b.median), g.title))
 			}
 		}
 	}
