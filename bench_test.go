@@ -173,7 +173,7 @@ func (a *audience) hear(bytes int) {
 
 // inMemory makes a Hub with the audience's connections, and returns its speakers.
 func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
-	hub := newHub()
+	hub := newHub(256)
 	ctx, cancel := context.WithCancel(b.Context())
 	go hub.run(ctx)
 	for range a.size {

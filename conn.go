@@ -63,6 +63,12 @@ type Conn struct {
 	// each if messages may be longer.
 	send chan *frame
 
+	// The place in the stream that the peer has asked to go on from, or nil. If it has,
+	// the first frame in send says where it is, and past is what it has missed. The Hub
+	// sets past before it sends that frame.
+	since *place
+	past  chan *frame
+
 	// Pongs to be written, from readPump to writePump.
 	pongs chan *frame
 
@@ -122,6 +128,10 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // handshake is answered: a peer that knows itself connected misses nothing.
 func (h wsHandler) open(w http.ResponseWriter, r *http.Request) {
 	c := newConn(h.hub)
+	if query := r.URL.Query(); query.Has("since") {
+		since := parsePlace(query.Get("since"))
+		c.since = &since
+	}
 	select {
 	case h.hub.register <- c:
 	case <-h.hub.done:
@@ -294,6 +304,10 @@ func (c *Conn) writePump() {
 		close(c.written)
 		c.socket.SetReadDeadline(time.Now().Add(closeWait))
 	}()
+	if c.since != nil && c.writePast() != nil {
+		c.socket.Close()
+		return
+	}
 	for {
 		var err error
 		select {
@@ -302,7 +316,7 @@ func (c *Conn) writePump() {
 				c.finish()
 				return
 			}
-			err = c.writeWaiting(f)
+			err = c.writeWaiting(f, c.send)
 		case f := <-c.pongs:
 			err = c.write(f.whole())
 		}
@@ -313,16 +327,28 @@ func (c *Conn) writePump() {
 	}
 }
 
-// writeWaiting writes f and the frames that wait behind it.
-func (c *Conn) writeWaiting(f *frame) (err error) {
-	if len(c.send) == 0 {
+// writePast writes the peer's place in the stream, and what it has missed.
+func (c *Conn) writePast() error {
+	at := <-c.send
+	if err := c.write(at.whole()); err != nil {
+		return err
+	}
+	if f := waiting(c.past); f != nil {
+		return c.writeWaiting(f, c.past)
+	}
+	return nil
+}
+
+// writeWaiting writes f and the frames that wait behind it in queue.
+func (c *Conn) writeWaiting(f *frame, queue chan *frame) (err error) {
+	if len(queue) == 0 {
 		return c.write(f.whole())
 	}
 	buffer := joinBuffers.Get().(*joinBuffer)
 	defer joinBuffers.Put(buffer)
 	for f != nil && err == nil {
 		var message []byte
-		message, f = c.join(f, buffer)
+		message, f = joined(f, queue, buffer)
 		err = c.write(message)
 	}
 	return err
@@ -333,26 +359,26 @@ type joinBuffer [maxHeader + joinLimit]byte
 
 var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }}
 
-// join returns f as it is to be sent: with the lines that wait behind it, as far as
-// they take no more than joinLimit bytes together. next is a frame that has been taken
-// from the queue and goes by itself, or nil.
-func (c *Conn) join(f *frame, buffer *joinBuffer) (message []byte, next *frame) {
-	next = c.waiting()
+// joined returns f as it is to be sent: with the lines that wait behind it in queue, as
+// far as they take no more than joinLimit bytes together. next is a frame that has been
+// taken from the queue and goes by itself, or nil.
+func joined(f *frame, queue chan *frame, buffer *joinBuffer) (message []byte, next *frame) {
+	next = waiting(queue)
 	if !next.joins(f, len(f.lines())) {
 		return f.whole(), next
 	}
 	end := maxHeader + copy(buffer[maxHeader:], f.lines())
 	for next.joins(f, end-maxHeader) {
 		end += copy(buffer[end:], next.lines())
-		next = c.waiting()
+		next = waiting(queue)
 	}
 	return seal(buffer[:end-1]), next // without the last line break
 }
 
 // waiting takes a frame from the queue. It returns nil if there is none.
-func (c *Conn) waiting() *frame {
+func waiting(queue chan *frame) *frame {
 	select {
-	case f := <-c.send:
+	case f := <-queue:
 		return f
 	default:
 		return nil

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -275,10 +276,13 @@ func (r *messageReader) appendLine(b []byte) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
-	for i, c := range text[len(b):] {
-		if c == '\n' {
-			text[len(b)+i] = ' '
+	for i := len(b); i < len(text); i++ {
+		next := bytes.IndexByte(text[i:], '\n')
+		if next < 0 {
+			break
 		}
+		i += next
+		text[i] = ' '
 	}
 	return text, nil
 }

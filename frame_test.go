@@ -421,7 +421,7 @@ func TestClaimsCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const peers, limit = 100, 1 << 30
 		l := newPipeListener()
-		t.Cleanup(serve(l, limit))
+		t.Cleanup(serve(l, config{maxMessage: limit}))
 		claim := []byte("\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00and no more")
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

@@ -43,13 +43,18 @@ type Hub struct {
 	// When it is time for that.
 	pace pace
 
+	// What has been fanned out.
+	history history
+
 	// Connections that have unregistered, but whose own last words may be among what
 	// is gathered.
 	leaving []*Conn
 }
 
-func newHub() *Hub {
+// newHub returns a Hub that holds so many lines for those who ask for them.
+func newHub(history int) *Hub {
 	return &Hub{
+		history:     newHistory(history),
 		connections: make(map[*Conn]bool),
 		broadcast:   make(chan []byte),
 		register:    make(chan *Conn),
@@ -71,9 +76,7 @@ func (h *Hub) run(ctx context.Context) {
 		}
 		select {
 		case c := <-h.register:
-			h.connections[c] = true
-			h.pace.welcome()
-			h.sockets.Add(1)
+			h.add(c)
 		case c := <-h.unregister:
 			h.leaving = append(h.leaving, c)
 		case l := <-lines:
@@ -92,6 +95,18 @@ func (h *Hub) run(ctx context.Context) {
 		if len(h.gathered) == 0 || h.pace.allows() {
 			h.flush()
 		}
+	}
+}
+
+// add adds c, and tells it its place in the stream if it has asked for one.
+func (h *Hub) add(c *Conn) {
+	h.connections[c] = true
+	h.sockets.Add(1)
+	h.pace.welcome()
+	if c.since != nil {
+		at, past := h.history.after(*c.since)
+		c.past = past
+		c.send <- textFrame(append(make([]byte, maxHeader), at.String()...))
 	}
 }
 
@@ -118,7 +133,9 @@ func (h *Hub) full() bool { return h.size > joinLimit/2 }
 func (h *Hub) flush() {
 	if len(h.gathered) > 0 {
 		for len(h.gathered) > 0 {
-			h.fanOut(textFrame(h.join()))
+			f := textFrame(h.join())
+			h.history.add(f)
+			h.fanOut(f)
 		}
 		h.size = 0
 		h.pace.set()

@@ -4,6 +4,7 @@
 //	main.go   flags, the HTTP server, the page, signals
 //	hub.go    Hub: who is connected; hands every line to all
 //	pace.go   how fast the Hub does so
+//	history.go  the last lines, for those who come back
 //	conn.go   Conn: a connection, from its handshake to its last byte
 //	frame.go  whole messages out of x/net's frames; frames to be sent
 //	assets/   the page
@@ -27,6 +28,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -38,6 +40,7 @@ var assets embed.FS
 type config struct {
 	addr       string // host:port to listen on
 	maxMessage int    // bytes in a message
+	history    int    // lines that are held for those who come
 }
 
 // gcPercent is how much garbage may pile up, in percent of what is in use, before it
@@ -67,7 +70,7 @@ func main() {
 // parseFlags reads the command line. The error is one line that says what is
 // wrong with it, or flag.ErrHelp where help was asked for and written to help.
 func parseFlags(args []string, help io.Writer) (config, error) {
-	cfg := config{addr: ":8080", maxMessage: 4096}
+	cfg := config{addr: ":8080", maxMessage: 4096, history: 256}
 	flags := flag.NewFlagSet("chat", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Func("addr", "listen on `host:port`; every interface without a host (default :8080)", func(s string) error {
@@ -85,6 +88,13 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 		cfg.maxMessage, err = strconv.Atoi(s)
 		if err != nil || cfg.maxMessage < 1 || cfg.maxMessage > 1<<30 {
 			return errors.New("want a number of bytes, from 1 to 1073741824")
+		}
+		return nil
+	})
+	flags.Func("history", "hold this many `lines` for those who join or come back (default 256)", func(s string) (err error) {
+		cfg.history, err = strconv.Atoi(s)
+		if err != nil || cfg.history < 0 || cfg.history > 1<<20 {
+			return errors.New("want a number of lines, from 0 to 1048576")
 		}
 		return nil
 	})
@@ -109,9 +119,9 @@ func run(cfg config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	hub := newHub()
+	hub := newHub(cfg.history)
 	go hub.run(ctx)
-	server := newServer(hub, cfg.maxMessage)
+	server := newServer(hub, cfg)
 	context.AfterFunc(ctx, func() {
 		stop() // a second signal ends the program at once
 		server.Close()
@@ -138,13 +148,14 @@ func clickable(addr string, bound net.Addr) string {
 
 // newServer returns the HTTP server of a chat: the page, what it loads, and the
 // WebSocket. The hub's run must be running while it serves.
-func newServer(hub *Hub, maxMessage int) *http.Server {
+func newServer(hub *Hub, cfg config) *http.Server {
+	page := homePage(cfg)
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", asset("assets/home.html", "text/html; charset=utf-8"))
-	mux.Handle("GET /assets/jquery.min.js", asset("assets/jquery.min.js", "text/javascript; charset=utf-8"))
-	mux.Handle("GET /ws", wsHandler{hub, maxMessage})
+	mux.Handle("GET /{$}", asset(page, "text/html; charset=utf-8"))
+	mux.Handle("GET /assets/jquery.min.js", asset(mustRead("assets/jquery.min.js"), "text/javascript; charset=utf-8"))
+	mux.Handle("GET /ws", wsHandler{hub, cfg.maxMessage})
 	return &http.Server{
-		Handler:        secured(mux),
+		Handler:        secured(mux, page),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
@@ -152,10 +163,15 @@ func newServer(hub *Hub, maxMessage int) *http.Server {
 	}
 }
 
-// asset serves an embedded file. Browsers may keep it, and ask each time whether
-// it is still the same.
-func asset(name, contentType string) http.Handler {
-	content := mustRead(name)
+// homePage returns the page, which is told the limits.
+func homePage(cfg config) []byte {
+	limits := strings.NewReplacer("{{max-message}}", strconv.Itoa(cfg.maxMessage), "{{history}}", strconv.Itoa(cfg.history))
+	return []byte(limits.Replace(string(mustRead("assets/home.html"))))
+}
+
+// asset serves a file. Browsers may keep it, and ask each time whether it is still
+// the same.
+func asset(content []byte, contentType string) http.Handler {
 	etag := fmt.Sprintf(`"%x"`, sha256.Sum256(content))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", contentType)
@@ -177,8 +193,8 @@ func mustRead(name string) []byte {
 
 // secured adds to every answer the headers that keep a browser from doing with
 // it what it isn't for.
-func secured(next http.Handler) http.Handler {
-	policy := contentSecurityPolicy(mustRead("assets/home.html"))
+func secured(next http.Handler, page []byte) http.Handler {
+	policy := contentSecurityPolicy(page)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", policy)
 		w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -51,6 +51,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-max-message", "0"}, 2, []string{"-max-message", `"0"`, "from 1 to 1073741824"}},
 		{[]string{"-max-message", "1073741825"}, 2, []string{"-max-message", "from 1 to 1073741824"}},
 		{[]string{"-max-message"}, 2, []string{"-max-message"}},
+		{[]string{"-history", "-1"}, 2, []string{"-history", `"-1"`, "from 0 to 1048576"}},
+		{[]string{"-history", "all"}, 2, []string{"-history", `"all"`, "from 0 to 1048576"}},
 		{[]string{"-port", "80"}, 2, []string{"-port"}},
 		{[]string{":8080"}, 2, []string{`":8080"`, "chat -h"}},
 		{[]string{"-addr", taken.Addr().String()}, 1, []string{taken.Addr().String(), "address already in use"}},
@@ -78,7 +80,7 @@ func TestCommandLine(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	out, err := chat(t, "-h").Output()
-	if err != nil || !bytes.Contains(out, []byte("-addr host:port")) || !bytes.Contains(out, []byte("-max-message bytes")) {
+	if err != nil || !bytes.Contains(out, []byte("-addr host:port")) || !bytes.Contains(out, []byte("-max-message bytes")) || !bytes.Contains(out, []byte("-history lines")) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -39,20 +39,28 @@ func TestMain(m *testing.M) {
 // stop ends it; so does the end of the test, which fails if a goroutine is left.
 func startServer(t testing.TB, maxMessage int) (addr string, stop func()) {
 	t.Helper()
-	return startBehind(t, maxMessage, func(l net.Listener) net.Listener { return l })
+	return startWith(t, config{maxMessage: maxMessage, history: 256}, asItIs)
 }
+
+// startHolding does so with another number of lines held.
+func startHolding(t testing.TB, history int) (addr string, stop func()) {
+	t.Helper()
+	return startWith(t, config{maxMessage: 4096, history: history}, asItIs)
+}
+
+func asItIs(l net.Listener) net.Listener { return l }
 
 // startTLSServer does so with a certificate that nobody has signed.
 func startTLSServer(t *testing.T, maxMessage int) (addr string) {
 	t.Helper()
 	unused := httptest.NewTLSServer(nil)
 	unused.Close()
-	addr, _ = startBehind(t, maxMessage, func(l net.Listener) net.Listener { return tls.NewListener(l, unused.TLS) })
+	addr, _ = startWith(t, config{maxMessage: maxMessage, history: 256}, func(l net.Listener) net.Listener { return tls.NewListener(l, unused.TLS) })
 	return addr
 }
 
-// startBehind runs the chat behind a listener that wrap makes of a TCP listener.
-func startBehind(t testing.TB, maxMessage int, wrap func(net.Listener) net.Listener) (addr string, stop func()) {
+// startWith runs the chat on a listener that wrap makes of a TCP listener.
+func startWith(t testing.TB, cfg config, wrap func(net.Listener) net.Listener) (addr string, stop func()) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -61,18 +69,18 @@ func startBehind(t testing.TB, maxMessage int, wrap func(net.Listener) net.Liste
 	}
 	// Registered first, it runs last: after the peers have been closed.
 	t.Cleanup(func() { noGoroutineLeft(t, before) })
-	stop = serve(wrap(listener), maxMessage)
+	stop = serve(wrap(listener), cfg)
 	t.Cleanup(stop)
 	return listener.Addr().String(), stop
 }
 
 // serve runs the chat on listener. The function it returns stops it and waits
 // until everyone has been let go; it may be called again.
-func serve(listener net.Listener, maxMessage int) (stop func()) {
+func serve(listener net.Listener, cfg config) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	hub := newHub()
+	hub := newHub(cfg.history)
 	go hub.run(ctx)
-	server := newServer(hub, maxMessage)
+	server := newServer(hub, cfg)
 	go server.Serve(listener)
 	return func() {
 		server.Close()
@@ -103,7 +111,7 @@ func newPipeListener() pipeListener { return pipeListener{make(chan net.Conn)} }
 // startInBubble runs the chat in memory until stop, or the end of the test.
 func startInBubble(t *testing.T) (l pipeListener, stop func()) {
 	l = newPipeListener()
-	stop = sync.OnceFunc(serve(l, 4096))
+	stop = sync.OnceFunc(serve(l, config{maxMessage: 4096, history: 256}))
 	t.Cleanup(stop)
 	return l, stop
 }
@@ -201,8 +209,14 @@ const upgradeRequest = "GET /ws HTTP/1.1\r\nHost: chat\r\nConnection: Upgrade\r\
 // upgrade makes a rawPeer of conn.
 func upgrade(t testing.TB, conn net.Conn) *rawPeer {
 	t.Helper()
+	return upgradeAt(t, conn, "/ws")
+}
+
+// upgradeAt does so with another request target.
+func upgradeAt(t testing.TB, conn net.Conn, target string) *rawPeer {
+	t.Helper()
 	p := &rawPeer{conn, t, bufio.NewReader(conn)}
-	p.write([]byte(upgradeRequest))
+	p.write([]byte(strings.Replace(upgradeRequest, "/ws", target, 1)))
 	p.readHandshake()
 	return p
 }

@@ -1,0 +1,241 @@
+// history_test.go: whoever comes back at its place hears what it missed, once.
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// comeBack connects at a place, or at nonsense, and returns the place that the chat
+// gives in answer.
+func comeBack(t testing.TB, addr, since string) (*rawPeer, place) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	return resume(t, conn, since)
+}
+
+func resume(t testing.TB, conn net.Conn, since string) (*rawPeer, place) {
+	t.Helper()
+	p := upgradeAt(t, conn, "/ws?since="+since)
+	opcode, message, err := p.readFrame()
+	if err != nil || opcode != websocket.TextFrame || !regexp.MustCompile(`^[A-Za-z0-9]+ [0-9]+$`).MatchString(message) {
+		t.Fatalf("got %s, %v; want a place", show(opcode, message), err)
+	}
+	return p, parsePlace(strings.Replace(message, " ", ".", 1))
+}
+
+// hearing returns a function that returns the next line that p hears, or an error.
+func hearing(p *rawPeer) func() (string, error) {
+	var waiting []string
+	return func() (string, error) {
+		if len(waiting) == 0 {
+			opcode, message, err := p.readFrame()
+			if err == nil && opcode != websocket.TextFrame {
+				err = fmt.Errorf("got %s", show(opcode, message))
+			}
+			if err != nil {
+				return "", err
+			}
+			waiting = strings.Split(message, "\n")
+		}
+		line := waiting[0]
+		waiting = waiting[1:]
+		return line, nil
+	}
+}
+
+// expectLines reads lines.
+func expectLines(t *testing.T, p *rawPeer, want ...string) {
+	t.Helper()
+	next := hearing(p)
+	for _, line := range want {
+		if got, err := next(); err != nil || got != line {
+			t.Fatalf("heard %q, %v; want %q", got, err, line)
+		}
+	}
+}
+
+func numbered(from, to int) (lines []string) {
+	for n := from; n < to; n++ {
+		lines = append(lines, fmt.Sprint("line ", n))
+	}
+	return lines
+}
+
+// sayNumbered has p say lines and hear them.
+func sayNumbered(t *testing.T, p *rawPeer, from, to int) {
+	for _, line := range numbered(from, to) {
+		p.send(websocket.TextFrame, line)
+		p.expect(websocket.TextFrame, line)
+	}
+}
+
+func TestComingBack(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		history int
+		since   string // EPOCH stands for that of the server
+		seq     uint64
+		lines   []string
+	}{
+		{"for the first time", 256, "", 0, numbered(0, 20)},
+		{"to the middle", 256, "EPOCH.7", 7, numbered(7, 20)},
+		{"having missed nothing", 256, "EPOCH.20", 20, nil},
+		{"to the beginning", 256, "EPOCH.0", 0, numbered(0, 20)},
+		{"too late", 8, "EPOCH.3", 12, numbered(12, 20)},
+		{"just in time", 8, "EPOCH.12", 12, numbered(12, 20)},
+		{"to the last line", 8, "EPOCH.19", 19, numbered(19, 20)},
+		{"for the first time, when the ring has wrapped", 8, "", 12, numbered(12, 20)},
+		{"where one line is held", 1, "", 19, numbered(19, 20)},
+		{"where nothing is held", 0, "EPOCH.3", 20, nil},
+		{"for the first time, where nothing is held", 0, "", 20, nil},
+		{"to another run of the server", 256, "ANOTHER.7", 0, numbered(0, 20)},
+		{"from the future", 256, "EPOCH.21", 0, numbered(0, 20)},
+		{"with a place only", 256, "7", 0, numbered(0, 20)},
+		{"with an epoch only", 256, "EPOCH", 0, numbered(0, 20)},
+		{"with a number too large", 256, "EPOCH.99999999999999999999", 0, numbered(0, 20)},
+		{"with a negative number", 256, "EPOCH.-1", 0, numbered(0, 20)},
+		{"with nonsense", 256, "%00%ff.%zz;&since=%20", 0, numbered(0, 20)},
+		{"with much nonsense", 256, strings.Repeat("x.", 4000), 0, numbered(0, 20)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			addr, _ := startHolding(t, test.history)
+			sayNumbered(t, joinRaw(t, addr), 0, 20)
+			_, here := comeBack(t, addr, "")
+			p, at := comeBack(t, addr, strings.Replace(test.since, "EPOCH", here.epoch, 1))
+			if at != (place{here.epoch, test.seq}) {
+				t.Fatalf("the place is %s, want %d", at, test.seq)
+			}
+			expectLines(t, p, test.lines...)
+			p.send(websocket.TextFrame, "live")
+			p.expect(websocket.TextFrame, "live")
+		})
+	}
+}
+
+// A connection that doesn't ask for a place gets none, and no past.
+func TestWithoutSince(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	sayNumbered(t, joinRaw(t, addr), 0, 3)
+	p := joinRaw(t, addr)
+	p.send(websocket.TextFrame, "live")
+	p.expect(websocket.TextFrame, "live")
+}
+
+func TestEachRunHasItsEpoch(t *testing.T) {
+	addr, stop := startServer(t, 4096)
+	_, first := comeBack(t, addr, "")
+	stop()
+	addr, _ = startServer(t, 4096)
+	_, second := comeBack(t, addr, "")
+	if first.epoch == second.epoch {
+		t.Error(first, second)
+	}
+}
+
+// In the middle of a flood, whoever loses its connection and comes back hears every
+// line at its place; and all of them, if enough are held.
+func TestSeam(t *testing.T) {
+	for _, history := range []int{1000, 1 << 20} {
+		t.Run(fmt.Sprint(history), func(t *testing.T) { testSeam(t, history) })
+	}
+}
+
+func testSeam(t *testing.T, history int) {
+	const speakers, each = 4, 20_000
+	const all = speakers * each
+	addr, _ := startHolding(t, history)
+	said := make([]string, all) // by place
+	visitors := make([][]string, 4)
+	witness, peers := joinRaw(t, addr), joinMany(t, addr, speakers)
+	var wg sync.WaitGroup
+	wg.Go(func() { hearFrom(witness, said) })
+	for v := range visitors {
+		visitors[v] = make([]string, all)
+		wg.Go(func() {
+			for at := (place{}); at.seq < all; {
+				p, here := comeBack(t, addr, at.epoch+"."+fmt.Sprint(at.seq))
+				if here.seq < at.seq || here.seq > at.seq && history > all {
+					t.Errorf("sent from %s to %s", at, here)
+				}
+				at = place{here.epoch, min(here.seq+1500, all)}
+				hearFrom(p, visitors[v][here.seq:at.seq])
+				p.Conn.Close()
+			}
+		})
+	}
+	wg.Go(func() { crowd{speakers, each, 0}.meet(peers) })
+	wg.Wait()
+	for v, heard := range visitors {
+		for place, line := range heard {
+			if line != said[place] && (line != "" || history > all) {
+				t.Fatalf("visitor %d heard %q at %d, where %q was said", v, line, place, said[place])
+			}
+		}
+	}
+}
+
+// hearFrom has p hear as many lines as there is room for.
+func hearFrom(p *rawPeer, lines []string) {
+	next := hearing(p)
+	for i := range lines {
+		var err error
+		if lines[i], err = next(); err != nil {
+			p.t.Error(err)
+			return
+		}
+	}
+}
+
+// What a stuck peer has not been told yet waits for it, and is bounded.
+func TestPastOfAStuckPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := startInBubble(t)
+		ann := upgrade(t, l.dial(t))
+		sayNumbered(t, ann, 0, 300)
+		stuck := l.dial(t)
+		p, at := resume(t, stuck, "")
+		sayNumbered(t, ann, 300, 300+sendQueue/2)
+		if at.seq != 300-256 {
+			t.Error(at)
+		}
+		expectLines(t, p, numbered(300-256, 300+sendQueue/2)...)
+	})
+}
+
+// However many lines a frame has, no more are held than asked for, and little else.
+func TestHistoryIsBounded(t *testing.T) {
+	h := newHistory(100)
+	said := 0
+	for n := range 1000 {
+		lines := numbered(said, said+1+n*7%50)
+		said += len(lines)
+		h.add(textFrame(append(make([]byte, maxHeader), strings.Join(lines, "\n")...)))
+		at, past := h.after(place{})
+		var got []string
+		for f := range past {
+			got = append(got, strings.Split(strings.TrimSuffix(string(f.lines()), "\n"), "\n")...)
+		}
+		if from := max(0, said-100); at.seq != uint64(from) || !slices.Equal(got, numbered(from, said)) {
+			t.Fatalf("after %d lines: %s and %q", said, at, got)
+		}
+		if h.held >= 100+50 || len(h.frames) > 100 || len(h.frames) != len(h.counts) {
+			t.Fatalf("%d lines in %d frames are held", h.held, len(h.frames))
+		}
+	}
+}
