@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
 	"io"
@@ -11,34 +12,66 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 var screenshots = flag.String("screenshots", "", "have the browser test write its screenshots to this `directory`")
 
 func TestBrowser(t *testing.T) {
 	driver := startChromedriver(t)
-	t.Run("two windows", func(t *testing.T) { testTwoWindows(t, driver) })
-	t.Run("below a path, over TLS", func(t *testing.T) { testProxiedPage(t, driver) })
-	t.Run("on a phone, in the dark", func(t *testing.T) { testPhone(t, driver) })
-	t.Run("close codes", func(t *testing.T) { testCloseCodes(t, driver) })
-	t.Run("without WebSocket", func(t *testing.T) { testNoWebSocket(t, driver) })
+	for name, test := range map[string]func(*testing.T, chromedriver){
+		"two windows":               testTwoWindows,
+		"name":                      testName,
+		"scrolling":                 testScrolling,
+		"unread":                    testUnread,
+		"no markup":                 testNoMarkup,
+		"links":                     testLinks,
+		"limit":                     testLimit,
+		"restarted server":          testRestart,
+		"refused message":           testRefusedMessage,
+		"cut off":                   testCutOff,
+		"missed":                    testMissed,
+		"reload while offline":      testReloadOffline,
+		"a thousand lines a second": testFlood,
+		"accessibility":             testAccessibility,
+		"below a path, over TLS":    testProxiedPage,
+		"on a phone, in the dark":   testPhone,
+		"close codes":               testCloseCodes,
+		"without WebSocket":         testNoWebSocket,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, driver) })
+	}
 }
 
-// entries is, in the page, what the log says, as an array.
-const entries = `$("#log div").get().map(entry => entry.textContent)`
+// entries is, in the page, what the log says, as an array; notices is what the page says.
+const (
+	entries = `$("#lines .entry .body").get().map(entry => entry.textContent)`
+	notices = `$("#lines .notice").get().map(notice => notice.textContent)`
+	unsent  = `$("#outbox .body").get().map(entry => entry.textContent)`
+)
 
 // enter loads the page and waits until it is connected.
 func (b *browser) enter(url string) {
 	b.t.Helper()
 	b.visit(url)
-	b.until("connection", `$("#state").text() == "connected"`)
+	b.untilLive()
+}
+
+func (b *browser) untilLive() {
+	b.t.Helper()
+	b.until("connection", `$("#word").text() == "live"`)
 }
 
 func testTwoWindows(t *testing.T, driver chromedriver) {
-	addr, stop := startServer(t, 4096)
+	addr, _ := startServer(t, 4096)
 	b := driver.open(t)
 	ann := b.window
 	b.enter("http://" + addr + "/")
@@ -46,41 +79,385 @@ func testTwoWindows(t *testing.T, driver chromedriver) {
 	b.enter("http://" + addr + "/")
 	b.until("focus in the input", `document.activeElement.id == "msg"`)
 
-	// One types, the other reads it, as text.
+	// One types, the other reads it.
 	b.typeKeys("Hello, is anyone there?" + enter)
 	b.typeKeys(enter) // nothing is not sent
 	b.until("empty input again", `$("#msg").val() == ""`)
+	b.until("own message, set off, at its time", entries+`.join("|") == "Hello, is anyone there?" && $("#lines .own time").text().match(/^\d\d:\d\d$/) && $("#outbox *").length == 0`)
 	b.turnTo(ann)
-	b.until("what the other one said", entries+`.join("|") == "Hello, is anyone there?"`)
-	b.typeKeys("I am! Is <b>this</b> bold where you are, or <img src=x onerror=alert(1)> &amp; such?" + enter)
+	b.until("what the other one said", entries+`.join("|") == "Hello, is anyone there?" && $(".own").length == 0`)
+	b.typeKeys("I am!" + enter)
 	b.turnTo(bob)
-	b.until("answer as it was typed", entries+`[1] == "I am! Is <b>this</b> bold where you are, or <img src=x onerror=alert(1)> &amp; such?"`)
-	b.until("text without markup", `$("#log div *").length == 0`)
-	b.typeKeys("No, all plain text. Ελληνικά come through too, and so does the bear: ʕ•ᴥ•ʔ" + enter)
+	b.until("answer", entries+`[1] == "I am!"`)
+	b.typeKeys("Ελληνικά come through too, and so does the bear: ʕ•ᴥ•ʔ" + enter)
 	b.until("echo", entries+`.length == 3`)
-	b.screenshot("chat.png")
 
-	// Many lines are as many entries, however they were joined on the way.
-	// A log at its end stays there, one scrolled up stays where it is.
+	// Who comes later, or reloads, sees what was said, and which of it is their own.
+	b.visit("http://" + addr + "/")
+	b.until("what was said, and own messages", entries+`.length == 3 && $(".entry").get().map(e => e.classList.contains("own")).join() == "true,false,true"`)
+	b.cleanConsole()
+}
+
+func testName(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
 	ws := join(t, addr)
 	hears := lines(t, ws)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	b.focus("#name")
+	b.typeKeys(" Ann: the first ")
+	b.focus("#msg")
+	b.typeKeys("that's me" + enter)
+	if got := hears(); got != "Ann the first: that's me" {
+		t.Errorf("heard %q", got)
+	}
+	b.until("echo with the name set off", `$(".own .name").text() == "Ann the first" && $(".own .text").text() == "that's me"`)
+	b.visit("http://" + addr + "/")
+	b.until("name again", `$("#name").val() == " Ann: the first "`)
+	for _, line := range []string{"Bob: hi", "Ann the first: hi", "no name here", "https://example.org/: is an address", ": nobody", "Cléo: hi"} {
+		say(t, ws, line)
+	}
+	b.until("names of those who have one", `$(".name").get().map(e => e.textContent).join("|") == "Ann the first|Bob|Ann the first|Cléo"`)
+	b.until("a colour for each name, and the same for the same", `(([a, b, c, d]) => a == c && a != b && a != d && b != d)($(".name").get().map(e => getComputedStyle(e).color))`)
+	b.cleanConsole()
+}
+
+// A log at its end stays there; one that is scrolled up stays where it is, and says
+// how much has come below.
+func testScrolling(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	const atEnd = `$("#log")[0].scrollTop + $("#log")[0].clientHeight >= $("#log")[0].scrollHeight - 1`
+	ws := join(t, addr)
 	for n := range 100 {
+		say(t, ws, fmt.Sprint("line ", n))
+	}
+	b.until("entry for each line", entries+`.length == 100`)
+	b.until("last entry in view", atEnd+` && $("#below").is(":hidden")`)
+	b.run(`$("#log")[0].scrollTop = 200`, nil)
+	for n := range 3 {
+		say(t, ws, fmt.Sprint("below ", n))
+	}
+	b.until("word of new entries", `$("#below").text() == "↓ 3 new messages" && $("#below").is(":visible")`)
+	b.until("unmoved log", `$("#log")[0].scrollTop == 200`)
+	b.screenshot("scrolled.png")
+	b.run(`$("#below").trigger("click")`, nil)
+	b.until("the end in view", atEnd+` && $("#below").is(":hidden")`)
+	b.cleanConsole()
+}
+
+// While the tab is not in view, its title counts.
+func testUnread(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
+	ws := join(t, addr)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	hide := func(hidden bool) {
+		b.run(fmt.Sprintf(`Object.defineProperty(document, "hidden", {configurable: true, get: () => %v});
+			document.dispatchEvent(new Event("visibilitychange"));`, hidden), nil)
+	}
+	say(t, ws, "seen")
+	b.until("no count", entries+`.length == 1 && document.title == "Chat"`)
+	hide(true)
+	say(t, ws, "not seen")
+	say(t, ws, "nor this")
+	b.until("count", entries+`.length == 3 && document.title == "(2) Chat"`)
+	hide(false)
+	b.until("no count", `document.title == "Chat"`)
+}
+
+// Nothing that anyone says becomes markup, or moves what others say.
+func testNoMarkup(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 16384)
+	ws := join(t, addr)
+	b := driver.open(t)
+	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 1, "mobile": true})
+	b.enter("http://" + addr + "/")
+	said := []string{
+		`<b>bold</b> <script>alert(1)</script> <img src=x onerror=alert(1)> &amp; &lt;`,
+		`<svg/onload=alert(1)>: <iframe srcdoc="<script>parent.alert(1)</script>">`,
+		`"><input autofocus onfocus=alert(1)> ' onmouseover='alert(1)`,
+		`javascript:alert(1) data:text/html,<script>alert(1)</script> vbscript:x`,
+		`https://example.org/"onmouseover="alert(1) http://<b>x</b>`,
+		"\u202e\u2066bidi override\u2067 never closed",
+		"\u200b\u200d\ufeff\u2060\u00ad: zero width",
+		"{{max-message}} ${alert(1)} \x00 \x1b[31m \r \t end",
+		strings.Repeat("🙂", 4096),
+		strings.Repeat("x", 4096),
+		strings.Repeat("a\u0301\u0302\u0303\u0304", 100),
+		"after all",
+	}
+	for _, line := range said {
+		say(t, ws, line)
+	}
+	b.until("every line", fmt.Sprintf(entries+`.length == %d`, len(said)))
+	b.until("text alone", `$("#lines").find("*").get().every(e => ["DIV", "SPAN", "BDI", "TIME", "A"].includes(e.tagName))`)
+	b.until("no attribute of theirs", `$("#lines").find("*").get().every(e => [...e.attributes].every(a => ["class", "style", "datetime", "href", "target", "rel"].includes(a.name)))`)
+	b.until("safe links", `$("#lines a").get().every(a => /^https?:$/.test(a.protocol) && a.rel == "noopener noreferrer")`)
+	b.until("the last line where it belongs", `$(".entry").last().text().endsWith("after all") && $(".entry").last().find(".body")[0].getBoundingClientRect().left == $(".entry").first().find(".body")[0].getBoundingClientRect().left`)
+	b.until("nothing wider than the page", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
+	var heard []string
+	b.run(`return $("#lines .entry .body").get().map(e => e.textContent)`, &heard)
+	for i, line := range said {
+		if named := strings.Replace(line, ": ", " ", 1); heard[i] != line && heard[i] != named {
+			t.Errorf("%q is shown as %q", line, heard[i])
+		}
+	}
+	b.cleanConsole()
+}
+
+func testLinks(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
+	ws := join(t, addr)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	say(t, ws, "see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no ftp://no https:// http://[ mailto:a@example.org")
+	b.until("links", `$("#lines a").get().map(a => a.textContent).join(" ") == "https://example.org/a_(b)?c=d&e#f HTTP://EXAMPLE.ORG http://x.example/"`)
+	b.until("text unchanged", entries+`[0].startsWith("see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no")`)
+}
+
+// The page counts bytes against the server's limit, the name's too, and cuts nothing.
+func testLimit(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 100)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	b.typeKeys("short")
+	b.until("no count", `$("#room").is(":hidden")`)
+	b.typeKeys(strings.Repeat("é", 45))
+	b.until("count", `$("#room").text() == "5 bytes left" && $("#room").is(":visible")`)
+	b.typeKeys("éé1")
+	b.until("nothing left", `$("#room").text() == "0 bytes left" && !$("#send").prop("disabled")`)
+	b.typeKeys("2" + enter)
+	b.until("too long", `$("#room").text() == "1 byte too long" && $("#send").prop("disabled") && $("#msg").val().endsWith("12") && $("#outbox *").length == 0`)
+	b.screenshot("limit.png")
+	b.typeKeys(backspace + enter)
+	b.until("sent", entries+`[0] == "short" + "é".repeat(47) + "1"`)
+	b.run(`$("#name").val("Ann").trigger("input"); $("#msg").val("x".repeat(96)).trigger("input")`, nil)
+	b.until("the name's bytes, too", `$("#room").text() == "1 byte too long"`)
+}
+
+// A server that is killed and comes back on the same port is told from a pause; what
+// was typed meanwhile arrives, in order, once.
+func testRestart(t *testing.T, driver chromedriver) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	kill := startProgram(t, "-addr", addr)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	b.typeKeys("before" + enter)
+	b.until("echo", entries+`.join() == "before"`)
+	kill()
+	b.until("word of it", `$("#word").text() == "offline" && $("#now").is(":visible") && $("#wait").text().startsWith(", next try in ")`)
+	b.typeKeys("one" + enter + "two" + enter + "three" + enter)
+	b.until("unsent messages", unsent+`.join() == "one,two,three" && $("#outbox .mark").first().text() == "unsent" && $("#msg").val() == ""`)
+	b.screenshot("offline.png")
+
+	startProgram(t, "-addr", addr)
+	hears := lines(t, join(t, addr))
+	b.run(`$("#now").trigger("click")`, nil)
+	b.untilLive()
+	b.until("everything once", entries+`.join() == "before,one,two,three" && $("#outbox *").length == 0`)
+	b.until("word of the restart", notices+`.join() == "The server was restarted."`)
+	for _, want := range []string{"one", "two", "three"} {
+		if got := hears(); got != want {
+			t.Errorf("heard %q, want %q", got, want)
+		}
+	}
+}
+
+// startProgram runs the chat as a program until kill, or the end of the test.
+func startProgram(t *testing.T, args ...string) (kill func()) {
+	cmd := chat(t, args...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	t.Cleanup(kill)
+	if line, _ := bufio.NewReader(stderr).ReadString('\n'); !strings.Contains(line, "the chat is open") {
+		t.Fatal(line)
+	}
+	return kill
+}
+
+// A message that the server does not take is seen to be not sent, and is not tried
+// again for ever. Those behind it arrive.
+func testRefusedMessage(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 20)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	b.run(`const send = WebSocket.prototype.send; WebSocket.prototype.send = function (text) { send.call(this, text == "long" ? "x".repeat(21) : text) }`, nil)
+	b.typeKeys("fine" + enter + "long" + enter + "fine, too" + enter)
+	b.until("refusal in words", notices+`.join() == "A message was too long for the server."`)
+	b.until("the others", entries+`.join() == "fine,long,fine, too" && $("#outbox *").length == 0`)
+	b.until("the message that was not sent", `$(".refused .text").text() == "long" && $(".refused .mark").text() == "not sent"`)
+}
+
+// A network that swallows what is said, in one direction or in both, and heals: nothing
+// is lost, nothing doubled.
+func testCutOff(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
+	hears := lines(t, join(t, addr))
+	network := &cuttable{to: addr}
+	url := network.listen(t)
+	b := driver.open(t)
+	b.enter(url + "/")
+	b.typeKeys("first" + enter)
+	b.until("echo", entries+`.join() == "first"`)
+
+	network.cut(true, false) // the chat hears, the page doesn't
+	b.typeKeys("heard" + enter)
+	network.cut(true, true)
+	b.typeKeys("not heard" + enter)
+	b.until("unsent messages", unsent+`.join() == "heard,not heard"`)
+	for _, want := range []string{"first", "heard"} {
+		if got := hears(); got != want {
+			t.Fatalf("heard %q, want %q", got, want)
+		}
+	}
+	other := join(t, addr)
+	say(t, other, "from elsewhere")
+	network.heal()
+	b.until("everything once, and what others said meanwhile", entries+`.join() == "first,heard,from elsewhere,not heard" && $("#outbox *").length == 0`)
+	b.until("own messages", `$(".own").length == 3`)
+	b.until("no complaint", notices+`.length == 0`)
+	for _, want := range []string{"from elsewhere", "not heard"} {
+		if got := hears(); got != want {
+			t.Errorf("heard %q, want %q", got, want)
+		}
+	}
+	say(t, other, "the end")
+	if got := hears(); got != "the end" {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// What the server no longer holds is counted.
+func testMissed(t *testing.T, driver chromedriver) {
+	addr, _ := startHolding(t, 2)
+	ws := join(t, addr)
+	hears := lines(t, ws)
+	network := &cuttable{to: addr}
+	url := network.listen(t)
+	b := driver.open(t)
+	b.enter(url + "/")
+	say(t, ws, "first")
+	b.until("first line", entries+`.join() == "first"`)
+	network.cut(true, true)
+	for n := range 5 {
 		say(t, ws, fmt.Sprint("line ", n))
 		hears()
 	}
-	b.until("entry for each line", entries+`.length == 103`)
-	b.until("last entry in view", `$("#log")[0].scrollTop + $("#log")[0].clientHeight >= $("#log")[0].scrollHeight - 1`)
-	b.run(`$("#log")[0].scrollTop = 200`, nil)
-	say(t, ws, "below")
-	b.until("new entry", entries+`.length == 104`)
-	b.until("unmoved log", `$("#log")[0].scrollTop == 200`)
+	network.heal()
+	b.until("what is held, and how many are gone", `$("#lines .body").get().map(e => e.textContent).join() == "first,3 messages were missed.,line 3,line 4"`)
+}
 
-	ws.Close()
-	stop()
-	b.until("word of the end", `$("#state").text() == "disconnected" && `+entries+`.pop().startsWith("Connection closed.")`)
-	b.typeKeys("not lost" + enter)
-	b.until("unsent text still there", `$("#msg").val() == "not lost"`)
+// What was typed while offline outlives a reload.
+func testReloadOffline(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
+	network := &cuttable{to: addr}
+	url := network.listen(t)
+	b := driver.open(t)
+	b.enter(url + "/")
+	network.cut(true, true)
+	b.typeKeys("still here" + enter)
+	b.until("unsent message", unsent+`.join() == "still here"`)
+	network.heal()
+	b.enter(url + "/")
+	b.until("sent message", entries+`.join() == "still here" && $("#outbox *").length == 0`)
+}
+
+// At a thousand lines a second for ten seconds the page draws, answers and stays small.
+func testFlood(t *testing.T, driver chromedriver) {
+	const rate, seconds = 1000, 10
+	addr, _ := startServer(t, 4096)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	b.run(`window.frames_ = []; let last = performance.now();
+		requestAnimationFrame(function next(now) { frames_.push(now - last); last = now; requestAnimationFrame(next); });`, nil)
+	ws := join(t, addr)
+	go io.Copy(io.Discard, ws)
+	ticks := time.NewTicker(10 * time.Millisecond)
+	defer ticks.Stop()
+	for said := 0; said < rate*seconds; {
+		<-ticks.C
+		for range rate / 100 {
+			if err := websocket.Message.Send(ws, fmt.Sprintf("Ann: line %d of many, with https://example.org/%d", said, said)); err != nil {
+				t.Fatal(err)
+			}
+			said++
+		}
+		if said == rate*seconds/2 {
+			b.typeKeys("still answering" + enter)
+			b.until("own message in the flood", `$(".own .text").text() == "still answering"`)
+		}
+	}
+	b.until("the last line", fmt.Sprintf(entries+`.at(-1).includes("line %d of")`, rate*seconds-1))
+	var frames []float64
+	b.run(`return frames_.sort((a, b) => a - b)`, &frames)
+	t.Logf("%d frames, half of them within %.0f ms, 99 of 100 within %.0f ms, the longest %.0f ms", len(frames),
+		frames[len(frames)/2], frames[len(frames)*99/100], frames[len(frames)-1])
+	if len(frames) < 5*seconds {
+		t.Errorf("only %d frames in %d s", len(frames), seconds)
+	}
+	b.until("small page", `$("#lines").children().length == 2000 && $("*").length < 15000`)
 	b.cleanConsole()
+}
+
+// axe-core finds no violation, in light and dark, with messages of every kind.
+func testAccessibility(t *testing.T, driver chromedriver) {
+	axe := axeCore(t)
+	addr, _ := startServer(t, 100)
+	ws := join(t, addr)
+	b := driver.open(t)
+	for _, scheme := range []string{"light", "dark"} {
+		b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": scheme}}})
+		b.enter("http://" + addr + "/")
+		for n := range 20 {
+			say(t, ws, fmt.Sprintf("Name %d: a message, and https://example.org/", n))
+		}
+		b.typeKeys("my own" + enter)
+		b.until("own message", `$(".own").length > 0`)
+		b.run(`$("#log")[0].scrollTop = 0`, nil)
+		say(t, ws, "below")
+		b.typeKeys(strings.Repeat("x", 105))
+		b.until("everything to be seen", `$("#below").is(":visible") && $("#room").is(":visible")`)
+		b.run(axe+`; window.found = null; axe.run().then(r => { found = r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html + n.failureSummary).join()); })`, nil)
+		b.until("verdict", `found`)
+		var found []string
+		b.run(`return found`, &found)
+		for _, violation := range found {
+			t.Errorf("%s: %s", scheme, violation)
+		}
+		b.run(`$("#msg").val("").trigger("input")`, nil)
+	}
+}
+
+// axeCore returns axe-core, from npm. Where there is no npm the test is skipped, except
+// on CI.
+func axeCore(t *testing.T) string {
+	requireProgram(t, "npm", "apt-get install npm")
+	dir := t.TempDir()
+	npm := exec.Command("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", dir, "axe-core@4.11.0")
+	if out, err := npm.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	axe, err := os.ReadFile(filepath.Join(dir, "node_modules/axe-core/axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(axe)
 }
 
 // Behind a proxy, below a path, and over TLS: the page finds its script and its
@@ -97,20 +474,33 @@ func testProxiedPage(t *testing.T, driver chromedriver) {
 	b.cleanConsole()
 }
 
+// The README's pictures, of a conversation on a desk and on a phone.
 func testPhone(t *testing.T, driver chromedriver) {
 	addr, _ := startServer(t, 4096)
+	ws := join(t, addr)
 	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	b.focus("#name")
+	b.typeKeys("Ann")
+	b.focus("#msg")
+	say(t, ws, "Bob: Did the new boiler arrive?")
+	b.until("question", entries+`.length == 1`)
+	b.typeKeys("It did, and it even works. Photos: https://example.org/boiler" + enter)
+	b.until("answer", entries+`.length == 2`)
+	for _, line := range []string{"Cléo: Finally!", "Bob: Warm feet, after three weeks in two pullovers. I owe you a dinner, and the people downstairs an apology for the noise.", "Cléo: Ελληνικό; I know a place."} {
+		say(t, ws, line)
+	}
+	b.until("replies", entries+`.length == 5`)
+	b.typeKeys("Saturday, then" + enter)
+	b.until("conversation", entries+`.length == 6 && $("#outbox *").length == 0`)
+	b.screenshot("chat.png")
+
 	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true})
 	b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": "dark"}}})
-	b.enter("http://" + addr + "/")
-	ws := join(t, addr)
-	say(t, ws, "Are you on your phone again? In the dark?")
-	say(t, ws, strings.Repeat("nowheretobreakthis", 12))
-	b.until("two entries", entries+`.length == 2`)
+	say(t, ws, "Bob: "+strings.Repeat("nowheretobreakthis", 4))
+	b.until("another line", entries+`.length == 7`)
 	b.until("page as wide as the phone", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
 	b.until("dark page", `getComputedStyle(document.body).backgroundColor == "rgb(13, 15, 18)"`)
-	b.typeKeys("Yes and yes." + enter)
-	b.until("echo", entries+`.length == 3`)
 	b.screenshot("phone.png")
 	b.cleanConsole()
 }
@@ -120,7 +510,7 @@ func testNoWebSocket(t *testing.T, driver chromedriver) {
 	b := driver.open(t)
 	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "delete window.WebSocket"})
 	b.visit("http://" + addr + "/")
-	b.until("word of it", entries+`.join().includes("does not support WebSocket")`)
+	b.until("word of it", notices+`.join().includes("does not support WebSocket")`)
 }
 
 // What a browser's onclose reports for each refusal. No browser sends most of what
@@ -190,7 +580,10 @@ type meddler struct {
 }
 
 // listen starts the proxy for the length of the test and returns its URL.
-func (m *meddler) listen(t *testing.T) string {
+func (m *meddler) listen(t *testing.T) string { return proxy(t, m.relay) }
+
+// proxy has relay serve connections for the length of the test.
+func proxy(t *testing.T, relay func(net.Conn)) (url string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -202,11 +595,11 @@ func (m *meddler) listen(t *testing.T) string {
 	})
 	running.Go(func() {
 		for {
-			browser, err := listener.Accept()
+			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
-			running.Go(func() { m.relay(browser) })
+			running.Go(func() { relay(conn) })
 		}
 	})
 	return "http://" + listener.Addr().String()
@@ -246,4 +639,67 @@ func (r heldReader) Read(p []byte) (int, error) {
 	r.held.Lock()
 	defer r.held.Unlock()
 	return n, err
+}
+
+// cuttable is a TCP proxy before the chat, a network that can be cut.
+type cuttable struct {
+	to    string // the chat's address
+	mu    sync.Mutex
+	down  bool // what comes from the chat is swallowed
+	up    bool // what goes to the chat is swallowed
+	conns []net.Conn
+}
+
+// listen starts the proxy for the length of the test and returns its URL.
+func (c *cuttable) listen(t *testing.T) string {
+	return proxy(t, func(browser net.Conn) {
+		chat, err := net.Dial("tcp", c.to)
+		if err != nil {
+			browser.Close()
+			return
+		}
+		c.mu.Lock()
+		c.conns = append(c.conns, browser, chat)
+		c.mu.Unlock()
+		var both sync.WaitGroup
+		both.Go(func() { c.relay(chat, browser, &c.up) })
+		both.Go(func() { c.relay(browser, chat, &c.down) })
+		both.Wait()
+	})
+}
+
+// relay copies, or swallows while cut is set.
+func (c *cuttable) relay(to, from net.Conn, cut *bool) {
+	defer to.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		swallow := *cut
+		c.mu.Unlock()
+		if !swallow {
+			to.Write(buffer[:n])
+		}
+	}
+}
+
+// cut has the connections there are swallow what comes down, and what goes up.
+func (c *cuttable) cut(down, up bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down, c.up = down, up
+}
+
+// heal ends the connections there are; new ones are whole.
+func (c *cuttable) heal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down, c.up = false, false
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
 }

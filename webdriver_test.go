@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,19 +19,23 @@ import (
 // chromedriver is a running chromedriver.
 type chromedriver struct{ url string }
 
+// requireProgram skips the test if a program is not installed; on CI it fails it.
+func requireProgram(t *testing.T, name, onDebian string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%v; on Debian: %s", err, onDebian)
+		}
+		t.Skipf("%v; on Debian: %s", err, onDebian)
+	}
+}
+
 // startChromedriver starts chromedriver for the length of the test. Where it or
 // Chromium is not installed the test is skipped, except on CI.
 func startChromedriver(t *testing.T) chromedriver {
 	t.Helper()
-	for _, program := range []string{"chromium", "chromedriver"} {
-		if _, err := exec.LookPath(program); err != nil {
-			const hint = "%v; on Debian: apt-get install chromium chromium-driver"
-			if os.Getenv("CI") != "" {
-				t.Fatalf(hint, err)
-			}
-			t.Skipf(hint, err)
-		}
-	}
+	requireProgram(t, "chromium", "apt-get install chromium")
+	requireProgram(t, "chromedriver", "apt-get install chromium-driver")
 	cmd := exec.Command("chromedriver", "--port=0")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -148,8 +153,17 @@ func (b *browser) typeKeys(keys string) {
 	}
 }
 
-// enter is the Enter key (WebDriver, section 17.4.2).
-const enter = "\uE007"
+// Keys (WebDriver, section 17.4.2).
+const (
+	enter     = "\uE007"
+	backspace = "\uE003"
+)
+
+// focus gives an element the focus.
+func (b *browser) focus(selector string) {
+	b.t.Helper()
+	b.run(fmt.Sprintf("$(%q).trigger(%q)", selector, "focus"), nil)
+}
 
 // run runs a script in the page and stores what it returns in result, unless
 // that is nil.
