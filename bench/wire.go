@@ -20,12 +20,9 @@ const (
 	numberAt = senderAt + 2 + 1
 	dueAt    = numberAt + 8 + 1
 	minLine  = dueAt + 16 + 1
-
-	// The most senders that two digits can tell apart.
-	maxSenders = 256
 )
 
-// appendLine appends a line of size bytes, from minLine to maxLine.
+// appendLine appends a line of size bytes, minLine at least. There are 256 senders at most.
 func appendLine(b []byte, size, sender int, number uint32, due int64) []byte {
 	b = fmt.Appendf(b, "%02x %08x %016x ", sender, number, due)
 	return append(b, padding[:size-minLine]...)
