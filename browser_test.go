@@ -39,6 +39,7 @@ func TestBrowser(t *testing.T) {
 		"refused message":           testRefusedMessage,
 		"cut off":                   testCutOff,
 		"missed":                    testMissed,
+		"back at once":              testBackAtOnce,
 		"reload while offline":      testReloadOffline,
 		"a thousand lines a second": testFlood,
 		"accessibility":             testAccessibility,
@@ -71,7 +72,7 @@ func (b *browser) untilLive() {
 }
 
 func testTwoWindows(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
+	addr, stop := startServer(t, 4096)
 	b := driver.open(t)
 	ann := b.window
 	b.enter("http://" + addr + "/")
@@ -96,6 +97,25 @@ func testTwoWindows(t *testing.T, driver chromedriver) {
 	b.visit("http://" + addr + "/")
 	b.until("what was said, and own messages", entries+`.length == 3 && $(".entry").get().map(e => e.classList.contains("own")).join() == "true,false,true"`)
 	b.cleanConsole()
+	stop()
+	b.until("word of the end", `$("#word").text() == "offline" && `+notices+`.join() == "The server is shutting down."`)
+}
+
+// However long the pause is, the page connects when the network comes back, or the tab
+// is turned to.
+func testBackAtOnce(t *testing.T, driver chromedriver) {
+	addr, _ := startServer(t, 4096)
+	network := &cuttable{to: addr}
+	url := network.listen(t)
+	b := driver.open(t)
+	b.enter(url + "/")
+	b.run(`const later = window.setTimeout; window.setTimeout = (f, ms) => later(f, ms < 600 ? 3600e3 : ms)`, nil)
+	for _, event := range []string{`window.dispatchEvent(new Event("online"))`, `document.dispatchEvent(new Event("visibilitychange"))`} {
+		network.heal() // which ends the connection
+		b.until("pause", `$("#word").text() == "offline"`)
+		b.run(event, nil)
+		b.untilLive()
+	}
 }
 
 func testName(t *testing.T, driver chromedriver) {
