@@ -19,15 +19,21 @@ import (
 // chromedriver is a running chromedriver.
 type chromedriver struct{ url string }
 
-// requireProgram skips the test if a program is not installed; on CI it fails it.
+// requireProgram skips the test if a program is not installed.
 func requireProgram(t *testing.T, name, onDebian string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%v; on Debian: %s", err, onDebian)
-		}
-		t.Skipf("%v; on Debian: %s", err, onDebian)
+		missing(t, "%v; on Debian: %s", err, onDebian)
 	}
+}
+
+// missing skips the test for what it needs and the machine lacks; on CI it fails it.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
 }
 
 // startChromedriver starts chromedriver for the length of the test. Where it or
