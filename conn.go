@@ -327,14 +327,26 @@ func (c *Conn) writePump() {
 	}
 }
 
+// gone reports whether nothing more will be written for c.
+func (c *Conn) gone() bool {
+	select {
+	case <-c.written:
+		return true
+	default:
+		return c.dropped.Load()
+	}
+}
+
 // writePast writes the peer's place in the stream, and what it has missed.
 func (c *Conn) writePast() error {
 	at := <-c.send
 	if err := c.write(at.whole()); err != nil {
 		return err
 	}
-	if f := waiting(c.past); f != nil {
-		return c.writeWaiting(f, c.past)
+	past := c.past
+	c.past = nil // it is not kept for as long as the connection
+	if f := waiting(past); f != nil {
+		return c.writeWaiting(f, past)
 	}
 	return nil
 }

@@ -39,9 +39,10 @@ type pace struct {
 	pause <-chan time.Time
 
 	// What the last fan-out has shown: who is late, not counting those who are stuck;
-	// how many others there are who are not stuck; and the longest queue.
+	// how many are in time, and stuck; and the longest queue.
 	late    []*Conn
 	inTime  int
+	stuck   int
 	longest int
 
 	// While the room catches up: for how long it has done so; how many frames waited
@@ -54,7 +55,8 @@ type pace struct {
 // begin is called when a fan-out begins.
 func (p *pace) begin() {
 	p.late = slices.Delete(p.late, 0, len(p.late))
-	p.inTime, p.longest = 0, 0
+	p.inTime, p.stuck, p.longest = 0, 0, 0
+	p.waited, p.waiting = 0, math.MaxInt
 }
 
 // welcome is called for each connection that joins: it has heard all it is to hear.
@@ -68,7 +70,9 @@ func (p *pace) see(c *Conn) {
 	case n < late:
 		c.stuck = false
 		p.inTime++
-	case !c.stuck:
+	case c.stuck:
+		p.stuck++
+	default:
 		p.late = append(p.late, c)
 	}
 }
@@ -76,7 +80,7 @@ func (p *pace) see(c *Conn) {
 // set begins a pause if the last fan-out has shown that the connections can't follow.
 func (p *pace) set() {
 	if len(p.late) > p.inTime {
-		p.pause, p.waited, p.waiting = time.After(catchUp), 0, math.MaxInt
+		p.pause = time.After(catchUp)
 	} else if p.longest > crowded {
 		p.pause = time.After(maxPause * time.Duration(p.longest-crowded) / (sendQueue - crowded))
 	}
@@ -101,7 +105,7 @@ func (p *pace) catchingUp() bool {
 		p.waiting, p.progress = waiting, p.waited
 	}
 	enough := patience + patienceFor*time.Duration(len(p.late))
-	if p.inTime == 0 || p.waited-p.progress < enough {
+	if p.inTime+p.stuck == 0 || p.waited-p.progress < enough {
 		return len(p.late) > p.inTime
 	}
 	for _, c := range p.late {
@@ -111,7 +115,7 @@ func (p *pace) catchingUp() bool {
 }
 
 // recount moves those who have caught up from late to inTime, and returns how many
-// frames wait for the others.
+// frames wait for the others. It forgets those who are gone.
 func (p *pace) recount() (waiting int) {
 	p.late = slices.DeleteFunc(p.late, func(c *Conn) bool {
 		n := len(c.send)
@@ -119,7 +123,7 @@ func (p *pace) recount() (waiting int) {
 		if n < late {
 			p.inTime++
 		}
-		return n < late || c.dropped.Load()
+		return n < late || c.gone()
 	})
 	return waiting
 }

@@ -295,7 +295,7 @@ type paced struct {
 func newPaced(waiting ...int) *paced {
 	var p paced
 	for _, n := range waiting {
-		c := &Conn{send: make(chan *frame, sendQueue)}
+		c := newConn(nil)
 		p.room = append(p.room, c)
 		for range n {
 			c.send <- nil
@@ -368,6 +368,13 @@ func TestPace(t *testing.T) {
 		{"the late are let go", []int{1, late, late}, 2 * catchUp, func(p *paced) {
 			p.room[1].dropped.Store(p.waited == catchUp)
 		}},
+		{"the only one who isn't stuck dies", []int{late, late, late}, 5 * catchUp, func(p *paced) {
+			if p.waited == 4*catchUp {
+				for _, c := range p.room {
+					close(c.written)
+				}
+			}
+		}},
 		{"one is crowded a little", []int{1, crowded + 1}, maxPause / (sendQueue - crowded), nil},
 		{"one is nearly full", []int{1, sendQueue}, maxPause, nil},
 	} {
@@ -385,6 +392,43 @@ func TestPace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where others are stuck, one who falls behind is not waited for without end.
+func TestPaceBesideTheStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced(late, 20, 20)
+		p.room[1].stuck, p.room[2].stuck = true, true
+		p.fanOut()
+		if got := p.pauses(func() {}); got > patience+2*catchUp {
+			t.Errorf("paused for %v", got)
+		}
+	})
+}
+
+// A ping in the middle of a catch-up is no reason to lose patience.
+func TestPaceWithAPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaced(0, 20, 20)
+		p.fanOut()
+		pinged := false
+		p.pauses(func() {
+			if p.waited == patience-catchUp && !pinged {
+				pinged = true
+				p.room[1].send <- nil
+				p.room[2].send <- nil
+				p.begin()
+				for _, c := range p.room {
+					p.see(c)
+				}
+			} else if pinged && p.waited == 10*catchUp {
+				p.take(20, 1, 2)
+			}
+		})
+		if p.room[1].stuck {
+			t.Error("taken for stuck")
+		}
+	})
 }
 
 // Those who have proved stuck are not waited for again, until they have caught up.
