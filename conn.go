@@ -27,8 +27,9 @@ const (
 	// Time allowed for anything at all to come from the peer.
 	pongWait = 60 * time.Second
 
-	// The peer is pinged with this period. Must be less than pongWait.
-	pingPeriod = pongWait * 9 / 10
+	// The peer is pinged with this period. A ping waits behind what is on its way to the
+	// peer, and on a slow line its pong may take most of pongWait.
+	pingPeriod = pongWait / 3
 
 	// Time allowed for the peer to close the connection after our close frame.
 	closeWait = 5 * time.Second
@@ -54,13 +55,13 @@ type Conn struct {
 	hub *Hub
 
 	// The socket. readPump alone reads it and closes it in the end, writePump alone
-	// writes to it. Each sets its own deadline.
+	// writes to it. Each sets its own deadline, and writePump that for reading when it ends.
 	socket net.Conn
 
 	// Frames to be written. Only the Hub sends here; closed, it tells writePump to
-	// finish. The frames are everyone's, so that a thousand peers who do not read pin
-	// no more memory than one: sendQueue frames of joinLimit bytes, or of a message
-	// each if messages may be longer.
+	// finish. A peer who doesn't read pins sendQueue frames of joinLimit bytes (8 MiB), or
+	// of a message each if messages may be longer. The frames are everyone's: those who
+	// are stuck at the same time pin the same, and a joinBuffer each.
 	send chan *frame
 
 	// The place in the stream that the peer has asked to go on from, or nil. If it has,
@@ -72,8 +73,9 @@ type Conn struct {
 	// Pongs to be written, from readPump to writePump.
 	pongs chan *frame
 
-	// Closed when writePump has ended.
-	written chan struct{}
+	// Closed when writePump has ended, which it did at writeEnd.
+	written  chan struct{}
+	writeEnd time.Time
 
 	// What readPump wants to be written last. Set before it unregisters.
 	answer *closeFrame
@@ -206,21 +208,27 @@ type keptOpen struct{ net.Conn }
 
 func (keptOpen) Close() error { return nil }
 
-// silenceReader reads a Conn's socket until the peer has been silent for pongWait,
-// or writePump has ended.
+// silenceReader reads a Conn's socket until the peer has been silent for pongWait, or
+// writePump has ended. While something waits to be written the peer may not have been
+// asked yet whether it lives; then it is writeWait that ends the waiting.
 type silenceReader struct{ c *Conn }
 
 func (r silenceReader) Read(p []byte) (int, error) {
 	c := r.c
-	if now := time.Now(); now.Sub(c.readSet) >= renewDeadline {
-		c.renewReading(now)
-	}
-	select {
-	case <-c.written: // writePump may have set its deadline before this one
-		c.socket.SetReadDeadline(time.Now().Add(closeWait))
-		return 0, net.ErrClosed
-	default:
-		return c.socket.Read(p)
+	for {
+		if now := time.Now(); now.Sub(c.readSet) >= renewDeadline {
+			c.renewReading(now)
+		}
+		select {
+		case <-c.written: // writePump may have set its deadline before this one
+			c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
+			return 0, net.ErrClosed
+		default:
+		}
+		n, err := c.socket.Read(p)
+		if len(c.send) == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
 	}
 }
 
@@ -301,8 +309,9 @@ func (c *Conn) pong(payload []byte) error {
 // the Hub closes c.send or a write fails.
 func (c *Conn) writePump() {
 	defer func() {
+		c.writeEnd = time.Now()
 		close(c.written)
-		c.socket.SetReadDeadline(time.Now().Add(closeWait))
+		c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
 	}()
 	if c.since != nil && c.writePast() != nil {
 		c.socket.Close()
@@ -407,7 +416,7 @@ func (c *Conn) finish() {
 	}
 }
 
-// write writes b, within writeWait. Once the Hub has dropped c, what is left has one
+// write writes b, within writeWait, or up to renewDeadline less. Once the Hub has dropped c, what is left has one
 // writeWait together.
 func (c *Conn) write(b []byte) error {
 	if now := time.Now(); !c.lastWrite && (now.Sub(c.writeSet) >= renewDeadline || c.dropped.Load()) {

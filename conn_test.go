@@ -67,11 +67,7 @@ func TestPeerIsInTheHubBeforeItKnows(t *testing.T) {
 // A client that doesn't wait for the handshake's answer is heard all the same.
 func TestFrameRightBehindTheHandshake(t *testing.T) {
 	addr, _ := startServer(t, 4096)
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := dial(t, addr)
 	p := &rawPeer{conn, t, bufio.NewReader(conn)}
 	p.write(append([]byte(upgradeRequest), clientFrame(0x81, "in a hurry")...))
 	p.readHandshake()
@@ -125,6 +121,34 @@ func TestSilentPeerIsLetGo(t *testing.T) {
 	}
 }
 
+// A ping may be long on its way, and that is no silence of the peer's: as long as
+// something waits to be written it is not held against it that nothing comes.
+func TestSlowLineIsNotSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const said = 127
+		l, _ := startInBubble(t)
+		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		long := strings.Repeat("x", 4096)
+		for range said {
+			ann.send(websocket.TextFrame, long)
+			ann.expect(websocket.TextFrame, long)
+		}
+		start := time.Now()
+		for heard := 0; heard < said; time.Sleep(writeWait - renewDeadline) {
+			opcode, message, err := bob.readFrame()
+			if err != nil {
+				t.Fatalf("heard %d lines in %v, then %v", heard, time.Since(start), err)
+			}
+			if opcode == websocket.TextFrame {
+				heard += 1 + strings.Count(message, "\n")
+			}
+		}
+		if took := time.Since(start); took <= pongWait+renewDeadline {
+			t.Errorf("the line was not slow: %v", took)
+		}
+	})
+}
+
 // x/net's own pong fails when the write deadline of the last message has passed.
 func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -135,10 +159,7 @@ func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 			time.Sleep(writeWait + 1)
 			payload := strings.Repeat("x", i*125/4)
 			p.send(websocket.PingFrame, payload)
-			p.expect(websocket.PongFrame, payload)
-			if i == 3 { // 40 s in: the next pause holds the server's own ping
-				p.send(websocket.PongFrame, "")
-			}
+			p.expectPong(payload)
 		}
 	})
 }
@@ -295,11 +316,7 @@ func TestHandshake(t *testing.T) {
 // A request for no host has no origin of its own.
 func TestEmptyHost(t *testing.T) {
 	addr, _ := startServer(t, 4096)
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := dial(t, addr)
 	io.WriteString(conn, strings.Replace(upgradeRequest, "Host: chat\r\n", "Host:\r\nOrigin: http:///\r\n", 1))
 	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 403 {
 		t.Error(response, err)

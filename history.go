@@ -68,22 +68,20 @@ func (h *history) after(p place) (at place, past chan *frame) {
 	if missed := h.end.seq - p.seq; p.epoch == h.end.epoch && p.seq <= h.end.seq && missed < uint64(count) {
 		count = int(missed)
 	}
-	at = place{h.end.epoch, h.end.seq - uint64(count)}
-	skip := h.held - count // lines that are held, but not wanted
-	past = make(chan *frame, len(h.frames))
-	for i, f := range h.frames {
-		switch n := h.counts[i]; {
-		case skip == 0:
-			past <- f
-		case skip < n:
-			past <- lastLines(f, n-skip)
-			skip = 0
-		default:
-			skip -= n
+	first, lines := len(h.frames), 0
+	for lines < count {
+		first--
+		lines += h.counts[first]
+	}
+	past = make(chan *frame, len(h.frames)-first)
+	for i, f := range h.frames[first:] {
+		if i == 0 && lines > count {
+			f = lastLines(f, h.counts[first]-(lines-count))
 		}
+		past <- f
 	}
 	close(past)
-	return at, past
+	return place{h.end.epoch, h.end.seq - uint64(count)}, past
 }
 
 // lastLines returns a frame of the last n lines of f.

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/net/websocket"
 )
@@ -20,13 +19,7 @@ import (
 // gives in answer.
 func comeBack(t testing.TB, addr, since string) (*rawPeer, place) {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(time.Minute))
-	return resume(t, conn, since)
+	return resume(t, dial(t, addr), since)
 }
 
 func resume(t testing.TB, conn net.Conn, since string) (*rawPeer, place) {
@@ -202,7 +195,7 @@ func hearFrom(p *rawPeer, lines []string) {
 	}
 }
 
-// What a stuck peer has not been told yet waits for it, and is bounded.
+// What a slow peer has not been told yet waits for it, and so does what is said since.
 func TestPastOfAStuckPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := startInBubble(t)

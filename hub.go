@@ -166,7 +166,7 @@ func (h *Hub) join() []byte {
 }
 
 // fanOut queues f for every connection. One whose queue is full belongs to a peer that
-// is dead or stuck, and is let go.
+// is dead or stuck, or far slower than most, and is let go.
 func (h *Hub) fanOut(f *frame) {
 	h.pace.begin()
 	for c := range h.connections {

@@ -14,8 +14,10 @@ const (
 
 	// When more than half of the room is late, it is given time to catch up, a step at
 	// a time. If nobody has made any of it for patience, and more for each who is late,
-	// they are stuck: they are not waited for again until they have caught up. But where
-	// there is nobody else, nothing is gained by that.
+	// they are stuck: they are not waited for again until they have caught up. And while
+	// they make some of it, but little, the Hub goes on when it has waited half of that for
+	// each frame in their queues: so those can't hold it who take just enough to be waited
+	// for. But where there is nobody else, nothing is gained by going on.
 	catchUp     = time.Millisecond
 	patience    = 20 * catchUp
 	patienceFor = 40 * time.Microsecond
@@ -104,9 +106,13 @@ func (p *pace) catchingUp() bool {
 	if waiting := p.recount(); waiting < p.waiting {
 		p.waiting, p.progress = waiting, p.waited
 	}
-	enough := patience + patienceFor*time.Duration(len(p.late))
-	if p.inTime+p.stuck == 0 || p.waited-p.progress < enough {
-		return len(p.late) > p.inTime
+	n := len(p.late)
+	if n <= p.inTime || p.inTime+p.stuck == 0 {
+		return n > p.inTime
+	}
+	enough := patience + patienceFor*time.Duration(n)
+	if p.waited-p.progress < enough {
+		return p.waited < enough*time.Duration(p.waiting)/time.Duration(2*n)
 	}
 	for _, c := range p.late {
 		c.stuck = true

@@ -224,13 +224,25 @@ func upgradeAt(t testing.TB, conn net.Conn, target string) *rawPeer {
 // joinRaw connects to the chat as a rawPeer.
 func joinRaw(t testing.TB, addr string) *rawPeer {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
+	return upgrade(t, dial(t, addr))
+}
+
+// dial connects to the chat until the end of the test, but no longer than a minute.
+func dial(t testing.TB, addr string) net.Conn {
+	t.Helper()
+	return dialWith(t, addr, new(net.Dialer))
+}
+
+// dialWith does so with a dialer.
+func dialWith(t testing.TB, addr string, dialer *net.Dialer) net.Conn {
+	t.Helper()
+	conn, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(time.Minute))
-	return upgrade(t, conn)
+	return conn
 }
 
 // readHandshake reads the server's answer to upgradeRequest.
@@ -277,8 +289,8 @@ func clientFrame(first byte, payload string) []byte {
 	return b
 }
 
-// readFrame reads a frame of the server, and fails the test unless it is one that
-// a server may send (RFC 6455, sections 5.2, 5.5, 7.4 and 8.1). This one sends no
+// readFrame reads a frame of the server, on any goroutine, and fails the test unless
+// it is one that a server may send (RFC 6455, sections 5.2, 5.5, 7.4 and 8.1). This one sends no
 // fragments.
 func (p *rawPeer) readFrame() (opcode byte, payload string, err error) {
 	p.t.Helper()
@@ -316,9 +328,10 @@ func (p *rawPeer) readFrame() (opcode byte, payload string, err error) {
 		legal = length <= 125 && (length == 0 || n >= 1000 && n < 5000 && utf8.ValidString(payload[2:]))
 	}
 	if !legal || head[0]&0xf0 != 0x80 || head[1] > 127 || length < shortest {
-		p.t.Fatalf("not a frame for a server to send: %x, %s", head, show(opcode, payload))
+		err = fmt.Errorf("not a frame for a server to send: %x, %s", head, show(opcode, payload))
+		p.t.Error(err)
 	}
-	return opcode, payload, nil
+	return opcode, payload, err
 }
 
 // closeCode returns the code in a close frame's payload, or noCode.
@@ -354,6 +367,18 @@ func (p *rawPeer) expectClose(code int) {
 	}
 	if b, err := p.in.ReadByte(); err != io.EOF {
 		p.t.Fatalf("got %#x, %v after the close frame; want EOF", b, err)
+	}
+}
+
+// expectPong reads a pong, and passes over the server's own pings.
+func (p *rawPeer) expectPong(payload string) {
+	p.t.Helper()
+	opcode, got, err := p.readFrame()
+	for err == nil && opcode == websocket.PingFrame {
+		opcode, got, err = p.readFrame()
+	}
+	if err != nil || opcode != websocket.PongFrame || got != payload {
+		p.t.Fatalf("got %s, %v; want a pong with %q", show(opcode, got), err, payload)
 	}
 }
 
