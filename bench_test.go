@@ -176,9 +176,10 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	hub := newHub(256)
 	ctx, cancel := context.WithCancel(b.Context())
 	go hub.run(ctx)
+	var conns []*Conn
 	for range a.size {
-		c := newConn(hub)
-		c.socket = ear{audience: a}
+		c := newConn(hub, ear{audience: a})
+		conns = append(conns, c)
 		hub.register <- c
 		go func() {
 			defer hub.sockets.Done()
@@ -186,8 +187,11 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 		}()
 	}
 	b.Cleanup(func() {
+		for _, c := range conns {
+			c.leave()
+		}
 		cancel()
-		hub.wait(time.Minute)
+		hub.wait()
 	})
 	line := strings.Repeat("x", lineSize)
 	for range min(a.size, 16) {

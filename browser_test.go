@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"flag"
 	"fmt"
 	"io"
@@ -266,12 +265,12 @@ func testRestart(t *testing.T, driver chromedriver) {
 	}
 	addr := listener.Addr().String()
 	listener.Close()
-	kill := startProgram(t, "-addr", addr)
+	first := startProgram(t, "-addr", addr)
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	b.typeKeys("before" + enter)
 	b.until("echo", entries+`.join() == "before"`)
-	kill()
+	first.Process.Kill()
 	b.until("word of it", `$("#word").text() == "offline" && $("#now").is(":visible") && $("#wait").text().startsWith(", next try in ")`)
 	b.typeKeys("one" + enter + "two" + enter + "three" + enter)
 	b.until("unsent messages", unsent+`.join() == "one,two,three" && $("#outbox .mark").first().text() == "unsent" && $("#msg").val() == ""`)
@@ -288,27 +287,6 @@ func testRestart(t *testing.T, driver chromedriver) {
 			t.Errorf("heard %q, want %q", got, want)
 		}
 	}
-}
-
-// startProgram runs the chat as a program until kill, or the end of the test.
-func startProgram(t *testing.T, args ...string) (kill func()) {
-	cmd := chat(t, args...)
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	kill = sync.OnceFunc(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	t.Cleanup(kill)
-	if line, _ := bufio.NewReader(stderr).ReadString('\n'); !strings.Contains(line, "the chat is open") {
-		t.Fatal(line)
-	}
-	return kill
 }
 
 // A message that the server does not take is seen to be not sent, and is not tried

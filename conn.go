@@ -1,18 +1,15 @@
-// conn.go: a WebSocket connection, from its handshake to its last byte.
+// conn.go: Conn, a WebSocket connection, and its pumps.
 
 package main
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/base64"
+	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +30,11 @@ const (
 
 	// Time allowed for the peer to close the connection after our close frame.
 	closeWait = 5 * time.Second
+
+	// When the chat stops, time allowed for what has been said already; and silence that
+	// shows that nothing more is on its way from a peer.
+	lastWords = 5 * time.Second
+	lastPause = 100 * time.Millisecond
 
 	// Frames that can wait for a connection's writePump.
 	sendQueue = 128
@@ -89,128 +91,32 @@ type Conn struct {
 	// Whether waiting for this connection has been no use. Only the Hub's pace uses it.
 	stuck bool
 
+	// How fast the peer may speak. Only readPump uses it.
+	allowance allowance
+
+	// What the peer, or a proxy, says of where it comes from.
+	claim string
+
 	// Of the deadlines: when they were set, for readPump and for writePump, and
 	// whether there is no other for writing.
 	readSet, writeSet time.Time
 	lastWrite         bool
 }
 
-func newConn(hub *Hub) *Conn {
+func newConn(hub *Hub, socket net.Conn) *Conn {
 	return &Conn{
 		hub:     hub,
+		socket:  socket,
 		send:    make(chan *frame, sendQueue),
 		pongs:   make(chan *frame),
 		written: make(chan struct{}),
 	}
 }
 
-// wsHandler serves the WebSocket address: it makes a Conn of a request.
-type wsHandler struct {
-	hub        *Hub
-	maxMessage int // bytes in a message
-}
-
-func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case !isUpgrade(r):
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
-		w.Header().Set("Sec-WebSocket-Version", websocket.SupportedProtocolVersion)
-		http.Error(w, "This address speaks WebSocket, version 13, and nothing else.", http.StatusUpgradeRequired)
-	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
-		http.Error(w, "Sec-WebSocket-Key must be 16 bytes in base64.", http.StatusBadRequest)
-	case !sameOrigin(r):
-		http.Error(w, "Pages of another origin may not connect to this chat.", http.StatusForbidden)
-	default:
-		h.open(w, r)
-	}
-}
-
-// open makes a Conn of an upgrade request. The Conn is in the Hub before the
-// handshake is answered: a peer that knows itself connected misses nothing.
-func (h wsHandler) open(w http.ResponseWriter, r *http.Request) {
-	c := newConn(h.hub)
-	if query := r.URL.Query(); query.Has("since") {
-		since := parsePlace(query.Get("since"))
-		c.since = &since
-	}
-	select {
-	case h.hub.register <- c:
-	case <-h.hub.done:
-		http.Error(w, "The chat is shutting down.", http.StatusServiceUnavailable)
-		return
-	}
-	if err := c.start(w, r, h.maxMessage); err != nil {
-		c.leave()
-		h.hub.sockets.Done()
-	}
-}
-
-// start takes the connection over from net/http, has x/net answer the handshake on
-// it, and starts the pumps. It returns when they run, so that net/http can let go of
-// what it held for the request. Where it fails there are no pumps, and no socket.
-func (c *Conn) start(w http.ResponseWriter, r *http.Request, maxMessage int) error {
-	socket, buffer, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return err
-	}
-	c.socket = socket
-	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
-	c.renewReading(time.Now())
-
-	in := bufio.NewReaderSize(c.input(buffer.Reader), readBuffer)
-	err = errors.New("the handshake could not be answered")
-	websocket.Server{Handler: func(ws *websocket.Conn) {
-		err = nil
-		go c.writePump()
-		go c.readPump(newMessageReader(ws, in, maxMessage, c.pong))
-	}}.ServeHTTP(hijacked{w, keptOpen{socket}, bufio.NewReadWriter(in, buffer.Writer)}, essentials(r))
-	if err != nil {
-		socket.Close()
-	}
-	return err
-}
-
-// input returns what the peer sends: first what it sent without waiting for the
-// handshake's answer, which is in net/http's buffer.
-func (c *Conn) input(buffer *bufio.Reader) io.Reader {
-	early, _ := buffer.Peek(buffer.Buffered())
-	if len(early) == 0 {
-		return silenceReader{c}
-	}
-	return io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c})
-}
-
-// essentials returns the part of an upgrade request that x/net needs. Subprotocols
-// are not among it: there are none.
-func essentials(r *http.Request) *http.Request {
-	return &http.Request{Method: r.Method, Host: r.Host, URL: r.URL, TLS: r.TLS, Header: http.Header{
-		"Connection":            {"Upgrade"},
-		"Upgrade":               {"websocket"},
-		"Sec-Websocket-Key":     {r.Header.Get("Sec-WebSocket-Key")},
-		"Sec-Websocket-Version": {websocket.SupportedProtocolVersion},
-	}}
-}
-
-// hijacked is the response that x/net gets to see: a connection taken over already.
-type hijacked struct {
-	http.ResponseWriter
-	socket net.Conn
-	buffer *bufio.ReadWriter
-}
-
-func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.socket, h.buffer, nil }
-
-// keptOpen is a socket that x/net can't close when its handler returns, since
-// the pumps go on with it.
-type keptOpen struct{ net.Conn }
-
-func (keptOpen) Close() error { return nil }
-
 // silenceReader reads a Conn's socket until the peer has been silent for pongWait, or
 // writePump has ended. While something waits to be written the peer may not have been
-// asked yet whether it lives; then it is writeWait that ends the waiting.
+// asked yet whether it lives; then it is writeWait that ends the waiting. When the chat
+// stops, goingAway ends what is read after the first pause.
 type silenceReader struct{ c *Conn }
 
 func (r silenceReader) Read(p []byte) (int, error) {
@@ -223,10 +129,17 @@ func (r silenceReader) Read(p []byte) (int, error) {
 		case <-c.written: // writePump may have set its deadline before this one
 			c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
 			return 0, net.ErrClosed
+		case <-c.hub.lastCall:
+			c.hurry()
 		default:
 		}
 		n, err := c.socket.Read(p)
-		if len(c.send) == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return n, err
+		case c.hub.stopping():
+			return n, goingAway
+		case len(c.send) == 0:
 			return n, err
 		}
 	}
@@ -236,6 +149,19 @@ func (r silenceReader) Read(p []byte) (int, error) {
 func (c *Conn) renewReading(now time.Time) {
 	c.readSet = now
 	c.socket.SetReadDeadline(now.Add(pongWait + renewDeadline))
+}
+
+// hurry has readPump take what has come, and what comes without a pause. It may be
+// called from any goroutine.
+func (c *Conn) hurry() { c.socket.SetReadDeadline(time.Now().Add(lastPause)) }
+
+// newMessageReader returns the reader for readPump.
+func (c *Conn) newMessageReader(ws *websocket.Conn, in *bufio.Reader, maxMessage int) *messageReader {
+	r := newMessageReader(ws, in, maxMessage, c.pong)
+	if c.allowance.limited() {
+		r.batch = 0 // each is waited for
+	}
+	return r
 }
 
 // readPump hands the peer's messages, which r reads, to the Hub.
@@ -265,24 +191,53 @@ func (c *Conn) relay(r *messageReader) error {
 			return net.ErrClosed
 		}
 	}
+	if c.allowance.limited() && err == nil {
+		c.rest(c.allowance.use(time.Now()))
+	}
 	return err
+}
+
+// rest lets d pass, in which the peer's TCP connection fills up, and the peer has to wait.
+func (c *Conn) rest(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-c.written:
+	case <-c.hub.lastCall:
+	}
 }
 
 // end has writePump take leave, as err demands, and closes the socket.
 func (c *Conn) end(err error) {
-	defer c.hub.sockets.Done()
-	defer c.socket.Close()
-
+	defer c.close()
 	if !errors.As(err, &c.answer) && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.socket.Close() // nobody is there to take leave of
 	}
 	c.leave()
 
 	// Closing a socket with unread bytes resets the connection, and the peer
-	// might never see the close frame (RFC 6455, section 7.1.1). writePump sets
-	// how long this may last.
-	io.Copy(io.Discard, c.socket)
+	// might never see the close frame (RFC 6455, section 7.1.1).
+	io.Copy(io.Discard, silenceReader{c})
 	<-c.written
+	c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
+	io.Copy(io.Discard, c.socket)
+	c.report()
+}
+
+// report logs why c was let go, if that was the peer's fault.
+func (c *Conn) report() {
+	if f := c.farewell; f != nil && f.reason != "" && f != goingAway {
+		slog.Info("let go", "code", f.code, "reason", f.reason, "peer", c.socket.RemoteAddr(), "claim", c.claim)
+	}
+}
+
+// close closes the socket, when no pump runs any more.
+func (c *Conn) close() {
+	c.socket.Close()
+	c.hub.counters.connections.Add(-1)
+	c.hub.sockets.Done()
 }
 
 // leave unregisters c, if there is still a Hub to unregister from.
@@ -330,6 +285,9 @@ func (c *Conn) writePump() {
 			err = c.write(f.whole())
 		}
 		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) && !c.dropped.Load() {
+				c.hub.counters.tooSlow.Add(1)
+			}
 			c.socket.Close()
 			return
 		}
@@ -425,43 +383,11 @@ func (c *Conn) write(b []byte) error {
 		c.socket.SetWriteDeadline(now.Add(writeWait))
 	}
 	_, err := c.socket.Write(b)
+	if _, ok := c.socket.(*tls.Conn); ok && !c.lastWrite {
+		// crypto/tls writes for the reader, too (RFC 8446, section 4.6.3), and whenever
+		// that is no old deadline may be in its way.
+		c.writeSet = time.Time{}
+		c.socket.SetWriteDeadline(c.writeSet)
+	}
 	return err
-}
-
-// isUpgrade reports whether r asks for a WebSocket connection in the version
-// spoken here (RFC 6455, section 4.2.1).
-func isUpgrade(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.ProtoAtLeast(1, 1) &&
-		hasToken(r.Header["Connection"], "upgrade") &&
-		hasToken(r.Header["Upgrade"], "websocket") &&
-		r.Header.Get("Sec-WebSocket-Version") == websocket.SupportedProtocolVersion
-}
-
-// hasToken reports whether token is in the comma-separated lists, in any case.
-func hasToken(lists []string, token string) bool {
-	for _, list := range lists {
-		for item := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// validKey reports whether key can be a Sec-WebSocket-Key.
-func validKey(key string) bool {
-	b, err := base64.StdEncoding.DecodeString(key)
-	return err == nil && len(b) == 16
-}
-
-// sameOrigin reports whether r comes from a page of the host it is sent to, or
-// from no page at all: browsers always say from where, programs need not.
-func sameOrigin(r *http.Request) bool {
-	origin := r.Header["Origin"]
-	if len(origin) == 0 {
-		return true
-	}
-	u, err := url.Parse(origin[0])
-	return err == nil && len(origin) == 1 && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }

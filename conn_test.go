@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -187,25 +186,29 @@ func TestRefusedPeerReadsWhy(t *testing.T) {
 	p.expectClose(closeTooBig)
 }
 
-// After its close frame the server closes its half at once, and the other half
-// when the peer does, or after closeWait.
+// After its close frame, which it sends at once, or when it stops after a pause, the
+// server closes its half, and the other half when the peer does, or after closeWait.
 func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
-	for name, start := range map[string]func(p *rawPeer, stop func()){
-		"peer closes":     func(p *rawPeer, _ func()) { p.send(websocket.CloseFrame, "\x03\xe8") },
-		"peer is refused": func(p *rawPeer, _ func()) { p.send(websocket.BinaryFrame, "") },
-		"server stops":    func(_ *rawPeer, stop func()) { go stop() },
+	for _, test := range []struct {
+		name  string
+		after time.Duration
+		start func(p *rawPeer, stop func())
+	}{
+		{"peer closes", 0, func(p *rawPeer, _ func()) { p.send(websocket.CloseFrame, "\x03\xe8") }},
+		{"peer is refused", 0, func(p *rawPeer, _ func()) { p.send(websocket.BinaryFrame, "") }},
+		{"server stops", lastPause, func(_ *rawPeer, stop func()) { go stop() }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, stop := startInBubble(t)
 				p := upgrade(t, l.dial(t))
 				began := time.Now()
-				start(p, stop)
+				test.start(p, stop)
 				if opcode, payload, err := p.readFrame(); err != nil || opcode != websocket.CloseFrame {
 					t.Fatalf("got %s, %v; want a close frame", show(opcode, payload), err)
 				}
-				if _, err := p.in.ReadByte(); err != io.EOF || time.Since(began) > 0 {
-					t.Errorf("%v after %v; want EOF at once", err, time.Since(began))
+				if _, err := p.in.ReadByte(); err != io.EOF || time.Since(began) != test.after {
+					t.Errorf("%v after %v; want EOF after %v", err, time.Since(began), test.after)
 				}
 				p.talksUntilClosed(closeWait)
 			})
@@ -244,92 +247,5 @@ func TestPeerVanishesInTheMiddleOfAFrame(t *testing.T) {
 				t.Fatalf("heard %q, want %q", got, text)
 			}
 		}
-	}
-}
-
-func TestShutdownIsAnnounced(t *testing.T) {
-	addr, stop := startServer(t, 4096)
-	p := joinRaw(t, addr)
-	go stop()
-	p.expectClose(closeGoingAway)
-}
-
-func TestHandshake(t *testing.T) {
-	addr, _ := startServer(t, 4096)
-	for _, test := range []struct {
-		name   string
-		method string
-		header map[string]string // beside a good one; "" takes it away
-		status int
-	}{
-		{"good", "GET", nil, 101},
-		{"in other words", "GET", map[string]string{"Connection": "keep-alive, UPGRADE", "Upgrade": "WebSocket"}, 101},
-		{"with a subprotocol", "GET", map[string]string{"Sec-WebSocket-Protocol": "a, b"}, 101},
-		{"own origin", "GET", map[string]string{"Origin": "http://" + addr}, 101},
-		{"own origin over TLS", "GET", map[string]string{"Origin": "https://" + addr}, 101},
-		{"other origin", "GET", map[string]string{"Origin": "http://evil.example"}, 403},
-		{"other port", "GET", map[string]string{"Origin": "http://127.0.0.1:1"}, 403},
-		{"origin null", "GET", map[string]string{"Origin": "null"}, 403},
-		{"origin nonsense", "GET", map[string]string{"Origin": "http://%zz"}, 403},
-		{"plain request", "GET", map[string]string{"Connection": "", "Upgrade": ""}, 426},
-		{"HEAD", "HEAD", nil, 426},
-		{"POST", "POST", nil, 405},
-		{"other version", "GET", map[string]string{"Sec-WebSocket-Version": "8"}, 426},
-		{"other upgrade", "GET", map[string]string{"Upgrade": "h2c"}, 426},
-		{"no key", "GET", map[string]string{"Sec-WebSocket-Key": ""}, 400},
-		{"short key", "GET", map[string]string{"Sec-WebSocket-Key": "c2hvcnQ="}, 400},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r, err := http.NewRequest(test.method, "http://"+addr+"/ws", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
-				"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
-			for k, v := range test.header {
-				if r.Header.Set(k, v); v == "" {
-					r.Header.Del(k)
-				}
-			}
-			response := roundTrip(t, r)
-			if response.StatusCode != test.status {
-				t.Fatalf("status %s, want %d", response.Status, test.status)
-			}
-			want := map[string]string{}
-			switch test.status {
-			case 101: // the accept of RFC 6455, section 1.3
-				want = map[string]string{"Upgrade": "websocket", "Sec-Websocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}
-			case 405:
-				want = map[string]string{"Allow": "GET, HEAD"}
-			case 426:
-				want = map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13"}
-			}
-			for k, v := range want {
-				if got := response.Header.Get(k); got != v {
-					t.Errorf("%s: %q, want %q", k, got, v)
-				}
-			}
-		})
-	}
-}
-
-// A request for no host has no origin of its own.
-func TestEmptyHost(t *testing.T) {
-	addr, _ := startServer(t, 4096)
-	conn := dial(t, addr)
-	io.WriteString(conn, strings.Replace(upgradeRequest, "Host: chat\r\n", "Host:\r\nOrigin: http:///\r\n", 1))
-	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 403 {
-		t.Error(response, err)
-	}
-}
-
-// A second origin beside a good one is no way in.
-func TestTwoOrigins(t *testing.T) {
-	addr, _ := startServer(t, 4096)
-	r, _ := http.NewRequest("GET", "http://"+addr+"/ws", nil)
-	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
-		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Origin": {"http://" + addr, "http://evil.example"}}
-	if response := roundTrip(t, r); response.StatusCode != 403 {
-		t.Errorf("status %s", response.Status)
 	}
 }

@@ -113,6 +113,12 @@ func (f *closeFrame) frame() *frame {
 	return controlFrame(websocket.CloseFrame, append(binary.BigEndian.AppendUint16(nil, f.code), f.reason...))
 }
 
+// How the server takes leave of those who have done nothing wrong.
+var (
+	goingAway = &closeFrame{closeGoingAway, "the server is shutting down"}
+	tooSlow   = &closeFrame{closeTryAgainLater, "you read too slowly"}
+)
+
 func protocolError(reason string) error {
 	return &closeFrame{closeProtocolError, reason}
 }
@@ -218,6 +224,7 @@ type messageReader struct {
 	in      *bufio.Reader
 	payload func() (io.Reader, error)  // websocket.Conn.NewFrameReader, of one that reads from in
 	limit   int                        // bytes in a message
+	batch   int                        // bytes from which on no message is joined to those before it
 	ping    func(payload []byte) error // called for each ping; payload is its to keep
 
 	text    []byte // ends in the message being read
@@ -227,12 +234,13 @@ type messageReader struct {
 
 // newMessageReader returns a reader of the messages that ws reads from in. It keeps
 // in, but nothing else of ws.
-func newMessageReader(ws *websocket.Conn, in *bufio.Reader, limit int, ping func([]byte) error) *messageReader {
+func newMessageReader(ws *websocket.Conn, in *bufio.Reader, limit int, ping func(payload []byte) error) *messageReader {
 	newFrameReader := ws.NewFrameReader // that of the interface that ws embeds
 	return &messageReader{
 		in:      in,
 		payload: func() (io.Reader, error) { return newFrameReader() },
 		limit:   limit,
+		batch:   joinLimit / 2,
 		ping:    ping,
 	}
 }
@@ -255,7 +263,7 @@ func (r *messageReader) lines() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for r.ready() && len(lines) < joinLimit/2 {
+	for r.ready() && len(lines) < r.batch {
 		lines = slices.Grow(lines, r.in.Buffered()) // for the others, too
 		more, err := r.appendLine(append(lines, '\n'))
 		if err != nil {
@@ -362,10 +370,10 @@ func (r *messageReader) appendPayload(payload io.Reader, h header) error {
 	for end := len(r.text) + int(h.length); len(r.text) < end; {
 		r.grow(end)
 		n, err := payload.Read(r.text[len(r.text):min(cap(r.text), end)])
-		if err != nil {
+		r.text = r.text[:len(r.text)+n]
+		if err != nil && len(r.text) < end { // else the next read returns it again
 			return err
 		}
-		r.text = r.text[:len(r.text)+n]
 		whole, ok := validPrefix(r.text[r.checked:])
 		if !ok {
 			return errNotUTF8

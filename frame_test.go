@@ -420,8 +420,7 @@ func TestMessageAfterMessage(t *testing.T) {
 func TestClaimsCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const peers, limit = 100, 1 << 30
-		l := newPipeListener()
-		t.Cleanup(serve(l, config{maxMessage: limit}))
+		l, _ := startInBubbleWith(t, config{maxMessage: limit})
 		claim := []byte("\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00and no more")
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

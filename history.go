@@ -46,12 +46,12 @@ func newHistory(limit int) history {
 	return history{limit: limit, end: place{epoch: rand.Text()}}
 }
 
-// add adds a text frame that is broadcast.
-func (h *history) add(f *frame) {
+// add adds a text frame that is broadcast, and returns how many lines it has.
+func (h *history) add(f *frame) (lines int) {
 	n := bytes.Count(f.lines(), []byte{'\n'})
 	h.end.seq += uint64(n)
 	if h.limit == 0 {
-		return
+		return n
 	}
 	h.frames, h.counts, h.held = append(h.frames, f), append(h.counts, n), h.held+n
 	for h.held-h.counts[0] >= h.limit {
@@ -59,6 +59,7 @@ func (h *history) add(f *frame) {
 		h.frames[0] = nil // the array is kept for some time
 		h.frames, h.counts = h.frames[1:], h.counts[1:]
 	}
+	return n
 }
 
 // after returns the lines after p, if they are all held, or else all that are held;

@@ -22,6 +22,15 @@ func comeBack(t testing.TB, addr, since string) (*rawPeer, place) {
 	return resume(t, dial(t, addr), since)
 }
 
+// startHolding runs a chat that holds so many lines.
+func startHolding(t testing.TB, history int) (addr string, stop func()) {
+	t.Helper()
+	cfg := defaults
+	cfg.history = history
+	addr, _, stop = startWith(t, cfg)
+	return addr, stop
+}
+
 func resume(t testing.TB, conn net.Conn, since string) (*rawPeer, place) {
 	t.Helper()
 	p := upgradeAt(t, conn, "/ws?since="+since)

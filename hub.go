@@ -29,11 +29,17 @@ type Hub struct {
 	// Connections from which nothing more will be broadcast.
 	unregister chan *Conn
 
+	// Closed when the Hub stops: it hears what has been said already, and no more.
+	lastCall chan struct{}
+
 	// Closed when run has returned, and nobody receives from the channels above.
 	done chan struct{}
 
 	// Counts the registered connections whose sockets are not closed yet.
 	sockets sync.WaitGroup
+
+	// What has happened so far.
+	counters counters
 
 	// What has been gathered for the next fan-out, as it came from the readPumps, and
 	// how many bytes that is.
@@ -47,8 +53,9 @@ type Hub struct {
 	history history
 
 	// Connections that have unregistered, but whose own last words may be among what
-	// is gathered.
-	leaving []*Conn
+	// is gathered; and how many have not.
+	leaving  []*Conn
+	speakers int
 }
 
 // newHub returns a Hub that holds so many lines for those who ask for them.
@@ -59,49 +66,68 @@ func newHub(history int) *Hub {
 		broadcast:   make(chan []byte),
 		register:    make(chan *Conn),
 		unregister:  make(chan *Conn),
+		lastCall:    make(chan struct{}),
 		done:        make(chan struct{}),
 	}
 }
 
-// run serves the Hub's channels until ctx is done. Then it takes leave of
-// everyone and returns; the sockets close by themselves soon after.
+// run serves the Hub's channels until ctx is done. Then it hands on what has been said
+// already, which takes up to lastWords, takes leave of everyone and returns; the sockets
+// close by themselves soon after.
 func (h *Hub) run(ctx context.Context) {
 	defer close(h.done)
 	pings := time.NewTicker(pingPeriod)
 	defer pings.Stop()
-	for {
-		lines := h.broadcast
-		if h.full() {
-			lines = nil // whoever has something to say waits, and so do those who send it
-		}
-		select {
-		case c := <-h.register:
-			h.add(c)
-		case c := <-h.unregister:
-			h.leaving = append(h.leaving, c)
-		case l := <-lines:
-			h.gather(l)
-		case <-h.pace.pause:
-			h.pace.pause = nil
-		case <-pings.C:
-			h.fanOut(controlFrame(websocket.PingFrame, nil))
-		case <-ctx.Done():
-			h.flush()
-			for c := range h.connections {
-				h.drop(c, &closeFrame{closeGoingAway, "the server is shutting down"})
-			}
-			return
-		}
-		if len(h.gathered) == 0 || h.pace.allows() {
-			h.flush()
-		}
+	for h.step(ctx, pings.C) {
 	}
+
+	close(h.lastCall)
+	for c := range h.connections {
+		c.hurry()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	for h.speakers > 0 && h.step(ctx, nil) {
+	}
+	h.flush()
+	for c := range h.connections {
+		h.drop(c, goingAway)
+	}
+}
+
+// step waits for something to happen, and acts on it. It returns false when ctx is done.
+func (h *Hub) step(ctx context.Context, pings <-chan time.Time) bool {
+	lines := h.broadcast
+	if h.full() {
+		lines = nil // whoever has something to say waits, and so do those who send it
+	}
+	select {
+	case c := <-h.register:
+		h.add(c)
+	case c := <-h.unregister:
+		h.speakers--
+		h.leaving = append(h.leaving, c)
+	case l := <-lines:
+		h.gather(l)
+	case <-h.pace.pause:
+		h.pace.pause = nil
+	case <-pings:
+		h.fanOut(controlFrame(websocket.PingFrame, nil))
+	case <-ctx.Done():
+		return false
+	}
+	if len(h.gathered) == 0 || h.pace.allows() {
+		h.flush()
+	}
+	return true
 }
 
 // add adds c, and tells it its place in the stream if it has asked for one.
 func (h *Hub) add(c *Conn) {
 	h.connections[c] = true
 	h.sockets.Add(1)
+	h.speakers++
+	h.counters.connected.Add(1)
 	h.pace.welcome()
 	if c.since != nil {
 		at, past := h.history.after(*c.since)
@@ -129,16 +155,21 @@ func (h *Hub) gather(lines []byte) {
 // full reports whether enough is gathered for one fan-out.
 func (h *Hub) full() bool { return h.size > joinLimit/2 }
 
-// flush fans out what is gathered, and lets go of those who are leaving.
+// flush fans out what is gathered, and lets go of those who are leaving: at the last
+// call everyone is, and hears the others to the end.
 func (h *Hub) flush() {
 	if len(h.gathered) > 0 {
 		for len(h.gathered) > 0 {
 			f := textFrame(h.join())
-			h.history.add(f)
+			lines := h.history.add(f)
 			h.fanOut(f)
+			h.counters.count(lines, len(f.lines())-lines, len(h.connections))
 		}
 		h.size = 0
 		h.pace.set()
+	}
+	if h.speakers > 0 && h.stopping() {
+		return
 	}
 	for _, c := range h.leaving {
 		h.drop(c, c.answer)
@@ -174,7 +205,8 @@ func (h *Hub) fanOut(f *frame) {
 		case c.send <- f:
 			h.pace.see(c)
 		default:
-			h.drop(c, &closeFrame{closeTryAgainLater, "you read too slowly"})
+			h.drop(c, tooSlow)
+			h.counters.tooSlow.Add(1)
 		}
 	}
 }
@@ -192,17 +224,26 @@ func (h *Hub) drop(c *Conn, farewell *closeFrame) {
 	close(c.send)
 }
 
-// wait waits until run has returned and the last socket is closed, but no longer
-// than d.
-func (h *Hub) wait(d time.Duration) {
+// stopping reports whether the Hub stops, or has stopped.
+func (h *Hub) stopping() bool {
+	select {
+	case <-h.lastCall:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait waits until run has returned, and up to closeWait for the last socket to be closed.
+func (h *Hub) wait() {
+	<-h.done
 	closed := make(chan struct{})
 	go func() {
-		<-h.done
 		h.sockets.Wait()
 		close(closed)
 	}()
 	select {
 	case <-closed:
-	case <-time.After(d):
+	case <-time.After(closeWait):
 	}
 }

@@ -1,25 +1,30 @@
 // Command chat is a web chat on golang.org/x/net/websocket and nothing else
 // outside the standard library.
 //
-//	main.go   flags, the HTTP server, the page, signals
-//	hub.go    Hub: who is connected; hands every line to all
-//	pace.go   how fast the Hub does so
-//	history.go  the last lines, for those who come back
-//	conn.go   Conn: a connection, from its handshake to its last byte
-//	frame.go  whole messages out of x/net's frames; frames to be sent
-//	assets/   the page
+//	flags.go        the command line
+//	main.go         signals, the HTTP server, the page
+//	handshake.go    wsHandler: who may connect
+//	conn.go         Conn: a connection, and its readPump and writePump
+//	frame.go        whole messages out of x/net's frames; frames to be sent
+//	rate.go         how fast a peer may speak
+//	hub.go          Hub: who is connected; hands every line to all
+//	pace.go         how fast the Hub does so
+//	history.go      the last lines, for those who come back
+//	certificate.go  TLS
+//	debug.go        counters, and a log within bounds
+//	assets/         the page
 package main
 
 import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"embed"
 	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -36,18 +41,14 @@ import (
 //go:embed assets/home.html assets/jquery.min.js
 var assets embed.FS
 
-// config is what the flags say.
-type config struct {
-	addr       string // host:port to listen on
-	maxMessage int    // bytes in a message
-	history    int    // lines that are held for those who come
-}
-
 // gcPercent is how much garbage may pile up, in percent of what is in use, before it
 // is collected. Most of what is in use belongs to connections, and is there to stay,
 // garbage comes from messages received alone: little of it, for the work it gives to
 // look for it more often than Go does by itself.
 const gcPercent = 25
+
+// pageWait is how long a page that is on its way when the chat stops may take to arrive.
+const pageWait = time.Second
 
 func main() {
 	if os.Getenv("GOGC") == "" {
@@ -61,89 +62,87 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(2)
 	}
+	slog.SetDefault(slog.New(newSparing(slog.NewTextHandler(os.Stderr, nil))))
 	if err := run(cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
 	}
 }
 
-// parseFlags reads the command line. The error is one line that says what is
-// wrong with it, or flag.ErrHelp where help was asked for and written to help.
-func parseFlags(args []string, help io.Writer) (config, error) {
-	cfg := config{addr: ":8080", maxMessage: 4096, history: 256}
-	flags := flag.NewFlagSet("chat", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.Func("addr", "listen on `host:port`; every interface without a host (default :8080)", func(s string) error {
-		cfg.addr = s
-		_, port, err := net.SplitHostPort(s)
-		if err == nil {
-			_, err = net.LookupPort("tcp", port)
-		}
-		if err != nil {
-			return errors.New("want host:port or :port, such as :8080")
-		}
-		return nil
-	})
-	flags.Func("max-message", "longest message taken from anyone, in `bytes` (default 4096)", func(s string) (err error) {
-		cfg.maxMessage, err = strconv.Atoi(s)
-		if err != nil || cfg.maxMessage < 1 || cfg.maxMessage > 1<<30 {
-			return errors.New("want a number of bytes, from 1 to 1073741824")
-		}
-		return nil
-	})
-	flags.Func("history", "hold this many `lines` for those who join or come back (default 256)", func(s string) (err error) {
-		cfg.history, err = strconv.Atoi(s)
-		if err != nil || cfg.history < 0 || cfg.history > 1<<20 {
-			return errors.New("want a number of lines, from 0 to 1048576")
-		}
-		return nil
-	})
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(help, "chat serves a web chat.\n\nUsage: chat [flags]")
-		flags.SetOutput(help)
-		flags.PrintDefaults()
-	}
-	if err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q: there are only flags, see chat -h", flags.Arg(0))
-	}
-	return cfg, err
-}
-
 // run serves the chat until SIGINT or SIGTERM, or until it can't listen.
 func run(cfg config) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-
 	hub := newHub(cfg.history)
+	if cfg.debug != "" {
+		debugging, err := net.Listen("tcp", cfg.debug)
+		if err != nil {
+			return err
+		}
+		defer debugging.Close()
+		go serveDebug(debugging, &hub.counters)
+		slog.Info("counters and profiles", "url", clickable("http", cfg.debug, debugging.Addr())+"debug/vars")
+	}
+	scheme := "http"
+	if cfg.tls != nil {
+		scheme = "https"
+	}
+	slog.Info("the chat is open", "url", clickable(scheme, cfg.addr, listener.Addr()))
+	err = serve(ctx, listener, hub, cfg)
+	slog.Info("the chat is closed")
+	return err
+}
+
+// serve serves a chat with that Hub, which is not running yet, on listener. It returns
+// an error if listener fails; else, after ctx is done, it hands on what has been said
+// already, takes leave of everyone, and waits a while for them to hang up.
+func serve(ctx context.Context, listener net.Listener, hub *Hub, cfg config) error {
+	ctx, stop := context.WithCancel(ctx)
 	go hub.run(ctx)
 	server := newServer(hub, cfg)
+	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
-		stop() // a second signal ends the program at once
-		server.Close()
+		defer close(closed)
+		shut(server)
 	})
-
-	slog.Info("the chat is open", "url", clickable(cfg.addr, listener.Addr()))
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
+	var err error
+	if cfg.tls != nil {
+		err = server.ServeTLS(listener, "", "")
+	} else {
+		err = server.Serve(listener)
 	}
-	hub.wait(closeWait)
-	return nil
+	stop()
+	hub.wait()
+	<-closed
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// shut has server stop listening, and lets pages that are on their way arrive.
+func shut(server *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), pageWait)
+	defer cancel()
+	server.Shutdown(ctx)
+	server.Close()
 }
 
 // clickable returns the URL of a server that was told to listen on addr and does
 // so on bound.
-func clickable(addr string, bound net.Addr) string {
+func clickable(scheme, addr string, bound net.Addr) string {
 	host, _, _ := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
 	_, port, _ := net.SplitHostPort(bound.String())
-	return "http://" + net.JoinHostPort(host, port) + "/"
+	return scheme + "://" + net.JoinHostPort(host, port) + "/"
 }
 
 // newServer returns the HTTP server of a chat: the page, what it loads, and the
@@ -153,14 +152,19 @@ func newServer(hub *Hub, cfg config) *http.Server {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", asset(page, "text/html; charset=utf-8"))
 	mux.Handle("GET /assets/jquery.min.js", asset(mustRead("assets/jquery.min.js"), "text/javascript; charset=utf-8"))
-	mux.Handle("GET /ws", wsHandler{hub, cfg.maxMessage})
-	return &http.Server{
+	mux.Handle("GET /ws", wsHandler{hub, cfg})
+	server := &http.Server{
 		Handler:        secured(mux, page),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 	}
+	if cfg.tls != nil {
+		server.TLSConfig = &tls.Config{GetCertificate: cfg.tls.get}
+	}
+	return server
 }
 
 // homePage returns the page, which is told the limits.

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
@@ -13,12 +12,15 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 // chat returns a command that runs the chat from an empty directory.
@@ -39,6 +41,10 @@ func TestCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	dir := t.TempDir()
+	cert, key, otherKey := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "other.pem")
+	writeCertificate(t, filepath.Join(dir, "unused.pem"), otherKey, "")
+	writeCertificate(t, cert, key, "")
 	for _, test := range []struct {
 		args   []string
 		status int
@@ -53,10 +59,21 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-max-message"}, 2, []string{"-max-message"}},
 		{[]string{"-history", "-1"}, 2, []string{"-history", `"-1"`, "from 0 to 1048576"}},
 		{[]string{"-history", "all"}, 2, []string{"-history", `"all"`, "from 0 to 1048576"}},
+		{[]string{"-origins", "https://a.example,b.example"}, 2, []string{"-origins", `"b.example"`, "https://a.example"}},
+		{[]string{"-rate", "0.5"}, 2, []string{"-rate", `"0.5"`, "from 0 to 1048576"}},
+		{[]string{"-max-conns", "many"}, 2, []string{"-max-conns", `"many"`, "from 0 to 1073741824"}},
+		{[]string{"-debug", "6060"}, 2, []string{"-debug", `"6060"`, ":8080"}},
+		{[]string{"-cert", cert}, 2, []string{"-cert", cert, "-key"}},
+		{[]string{"-key", key}, 2, []string{"-key", key, "-cert"}},
+		{[]string{"-cert", "/none.pem", "-key", key}, 2, []string{"-cert", "/none.pem", "no such file", "PEM"}},
+		{[]string{"-cert", key, "-key", key}, 2, []string{"-cert", key, "PEM"}},
+		{[]string{"-cert", cert, "-key", cert}, 2, []string{"-key", cert, "PEM"}},
+		{[]string{"-cert", cert, "-key", otherKey}, 2, []string{"-key", otherKey, "does not match"}},
 		{[]string{"-port", "80"}, 2, []string{"-port"}},
 		{[]string{":8080"}, 2, []string{`":8080"`, "chat -h"}},
 		{[]string{"-addr", taken.Addr().String()}, 1, []string{taken.Addr().String(), "address already in use"}},
 		{[]string{"-addr", "192.0.2.1:80"}, 1, []string{"192.0.2.1:80"}}, // nobody's address
+		{[]string{"-addr", "127.0.0.1:0", "-debug", taken.Addr().String()}, 1, []string{taken.Addr().String(), "address already in use"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
@@ -80,41 +97,95 @@ func TestCommandLine(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	out, err := chat(t, "-h").Output()
-	if err != nil || !bytes.Contains(out, []byte("-addr host:port")) || !bytes.Contains(out, []byte("-max-message bytes")) || !bytes.Contains(out, []byte("-history lines")) {
-		t.Errorf("%v\n%s", err, out)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, flag := range []string{"-addr host:port", "-max-message bytes", "-history lines", "-cert file", "-key file", "-origins origins",
+		"-rate messages", "-max-conns connections", "-debug host:port"} {
+		if !bytes.Contains(out, []byte("  "+flag+"\n")) {
+			t.Errorf("no %s in\n%s", flag, out)
+		}
+	}
+	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*9 {
+		t.Errorf("%d lines, want two for each flag:\n%s", lines, out)
 	}
 }
 
-// The program needs no file beside it, says where it is, and ends when asked to.
-func TestProgram(t *testing.T) {
-	cmd := chat(t, "-addr", "127.0.0.1:0")
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
+// program is the chat as a process.
+type program struct {
+	*exec.Cmd
+	addr  string // where it listens
+	debug string // the same for -debug
+	log   *programLog
+}
+
+// startProgram runs the chat, on 127.0.0.1 unless args say otherwise, until it is
+// stopped, or the end of the test.
+func startProgram(t *testing.T, args ...string) program {
+	t.Helper()
+	return startCommand(t, chat(t, append([]string{"-addr", "127.0.0.1:0"}, args...)...))
+}
+
+// startCommand runs a command that is the chat.
+func startCommand(t *testing.T, cmd *exec.Cmd) program {
+	t.Helper()
+	p := program{Cmd: cmd, log: &programLog{open: make(chan struct{})}}
+	p.Stderr = p.log
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() {
+		p.Process.Kill()
+		p.Wait()
+	})
+	select {
+	case <-p.log.open:
+	case <-time.After(time.Minute):
+		t.Fatalf("it doesn't say that it is open, but %q", p.log)
 	}
-	defer cmd.Process.Kill()
-	line, _ := bufio.NewReader(stderr).ReadString('\n')
-	url := regexp.MustCompile(`http://127\.0\.0\.1:[1-9][0-9]*/`).FindString(line)
-	if url == "" {
-		t.Fatalf("no URL in %q", line)
-	}
-	for _, path := range []string{"", "assets/jquery.min.js"} {
-		response, err := http.Get(url + path)
-		if err != nil || response.StatusCode != 200 {
-			t.Fatal(response, err)
+	for _, url := range regexp.MustCompile(`https?://([0-9.]+:[1-9][0-9]*)/(debug)?`).FindAllStringSubmatch(p.log.String(), -1) {
+		if url[2] == "" {
+			p.addr = url[1]
+		} else {
+			p.debug = url[1]
 		}
-		response.Body.Close()
 	}
-	peer := joinRaw(t, strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/"))
-	cmd.Process.Signal(syscall.SIGTERM)
-	peer.expectClose(closeGoingAway)
-	peer.Conn.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
+	return p
+}
+
+// programLog is what a program has written to its standard error so far.
+type programLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+	open chan struct{} // closed when it says that the chat is open
+}
+
+func (l *programLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if bytes.Contains(b, []byte("the chat is open")) {
+		close(l.open)
 	}
+	return l.text.Write(b)
+}
+
+func (l *programLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// The program needs no file beside it, and says where it is.
+func TestProgram(t *testing.T) {
+	p := startProgram(t)
+	for _, path := range []string{"/", "/assets/jquery.min.js"} {
+		if response := getPath(t, p.addr, path); response.StatusCode != 200 {
+			t.Errorf("%s: status %s", path, response.Status)
+		}
+	}
+	ann := joinRaw(t, p.addr)
+	ann.send(websocket.TextFrame, "hello")
+	ann.expect(websocket.TextFrame, "hello")
 }
 
 func TestClickable(t *testing.T) {
@@ -127,7 +198,7 @@ func TestClickable(t *testing.T) {
 		"[::1]:8080":        "http://[::1]:8080/",
 		"chat.example:http": "http://chat.example:8080/",
 	} {
-		if got := clickable(addr, bound); got != want {
+		if got := clickable("http", addr, bound); got != want {
 			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
 	}

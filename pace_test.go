@@ -4,7 +4,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"runtime"
@@ -107,16 +106,10 @@ func TestFloods(t *testing.T) {
 }
 
 func TestFloodOverTLS(t *testing.T) {
-	addr := startTLSServer(t, 4096)
+	addr := startTLSServer(t)
 	var peers []*rawPeer
 	for range 20 {
-		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(time.Minute))
-		peers = append(peers, upgrade(t, conn))
+		peers = append(peers, upgrade(t, dialTLS(t, addr)))
 	}
 	crowd{len(peers) / 2, 20_000, 0}.meet(peers)
 }
@@ -325,7 +318,7 @@ type paced struct {
 func newPaced(waiting ...int) *paced {
 	var p paced
 	for _, n := range waiting {
-		c := newConn(nil)
+		c := newConn(nil, nil)
 		p.room = append(p.room, c)
 		for range n {
 			c.send <- nil

@@ -6,18 +6,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -32,6 +30,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	os.Exit(m.Run())
 }
 
@@ -39,28 +38,14 @@ func TestMain(m *testing.M) {
 // stop ends it; so does the end of the test, which fails if a goroutine is left.
 func startServer(t testing.TB, maxMessage int) (addr string, stop func()) {
 	t.Helper()
-	return startWith(t, config{maxMessage: maxMessage, history: 256}, asItIs)
+	cfg := defaults
+	cfg.maxMessage = maxMessage
+	addr, _, stop = startWith(t, cfg)
+	return addr, stop
 }
 
-// startHolding does so with another number of lines held.
-func startHolding(t testing.TB, history int) (addr string, stop func()) {
-	t.Helper()
-	return startWith(t, config{maxMessage: 4096, history: history}, asItIs)
-}
-
-func asItIs(l net.Listener) net.Listener { return l }
-
-// startTLSServer does so with a certificate that nobody has signed.
-func startTLSServer(t *testing.T, maxMessage int) (addr string) {
-	t.Helper()
-	unused := httptest.NewTLSServer(nil)
-	unused.Close()
-	addr, _ = startWith(t, config{maxMessage: maxMessage, history: 256}, func(l net.Listener) net.Listener { return tls.NewListener(l, unused.TLS) })
-	return addr
-}
-
-// startWith runs the chat on a listener that wrap makes of a TCP listener.
-func startWith(t testing.TB, cfg config, wrap func(net.Listener) net.Listener) (addr string, stop func()) {
+// startWith does so with any configuration, save where it listens.
+func startWith(t testing.TB, cfg config) (addr string, hub *Hub, stop func()) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,23 +54,24 @@ func startWith(t testing.TB, cfg config, wrap func(net.Listener) net.Listener) (
 	}
 	// Registered first, it runs last: after the peers have been closed.
 	t.Cleanup(func() { noGoroutineLeft(t, before) })
-	stop = serve(wrap(listener), cfg)
+	hub, stop = start(listener, cfg)
 	t.Cleanup(stop)
-	return listener.Addr().String(), stop
+	return listener.Addr().String(), hub, stop
 }
 
-// serve runs the chat on listener. The function it returns stops it and waits
+// start runs the chat on listener. The function it returns stops it and waits
 // until everyone has been let go; it may be called again.
-func serve(listener net.Listener, cfg config) (stop func()) {
+func start(listener net.Listener, cfg config) (hub *Hub, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	hub := newHub(cfg.history)
-	go hub.run(ctx)
-	server := newServer(hub, cfg)
-	go server.Serve(listener)
-	return func() {
-		server.Close()
+	hub = newHub(cfg.history)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		serve(ctx, listener, hub, cfg)
+	}()
+	return hub, func() {
 		cancel()
-		hub.wait(time.Minute)
+		<-closed
 	}
 }
 
@@ -110,8 +96,13 @@ func newPipeListener() pipeListener { return pipeListener{make(chan net.Conn)} }
 
 // startInBubble runs the chat in memory until stop, or the end of the test.
 func startInBubble(t *testing.T) (l pipeListener, stop func()) {
+	return startInBubbleWith(t, defaults)
+}
+
+// startInBubbleWith does so with any configuration.
+func startInBubbleWith(t *testing.T, cfg config) (l pipeListener, stop func()) {
 	l = newPipeListener()
-	stop = sync.OnceFunc(serve(l, config{maxMessage: 4096, history: 256}))
+	_, stop = start(l, cfg)
 	t.Cleanup(stop)
 	return l, stop
 }

@@ -1,0 +1,216 @@
+// certificate_test.go: TLS, and certificates that change.
+
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// writeCertificate writes a certificate that nobody has signed, for 127.0.0.1, and its key.
+func writeCertificate(t testing.TB, certFile, keyFile, name string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, keyFile, "PRIVATE KEY", der)
+	writePEM(t, certFile, "CERTIFICATE", cert)
+}
+
+func writePEM(t testing.TB, file, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startTLSServer runs the chat with TLS.
+func startTLSServer(t testing.TB) (addr string) {
+	t.Helper()
+	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	writeCertificate(t, certFile, keyFile, "first")
+	return startTLSWith(t, certFile, keyFile)
+}
+
+func startTLSWith(t testing.TB, certFile, keyFile string) (addr string) {
+	t.Helper()
+	cfg := defaults
+	var err error
+	if cfg.tls, err = loadCertificate(certFile, keyFile); err != nil {
+		t.Fatal(err)
+	}
+	addr, _, _ = startWith(t, cfg)
+	return addr
+}
+
+// dialTLS connects without asking who has signed the certificate.
+func dialTLS(t testing.TB, addr string) *tls.Conn {
+	t.Helper()
+	conn := tls.Client(dial(t, addr), &tls.Config{InsecureSkipVerify: true})
+	if err := conn.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func TestTLS(t *testing.T) {
+	addr := startTLSServer(t)
+	ann, bob := upgrade(t, dialTLS(t, addr)), upgrade(t, dialTLS(t, addr))
+	ann.send(websocket.TextFrame, "hello")
+	ann.expect(websocket.TextFrame, "hello")
+	bob.expect(websocket.TextFrame, "hello")
+	bob.send(websocket.CloseFrame, "\x03\xe8")
+	bob.expectClose(1000)
+}
+
+// Browsers ask for the page over HTTP/2, and for the WebSocket over HTTP/1.1. Whoever
+// does otherwise is told so.
+func TestHTTP2(t *testing.T) {
+	addr := startTLSServer(t)
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	for path, status := range map[string]int{"/": 200, "/assets/jquery.min.js": 200, "/ws": 426} {
+		r, err := http.NewRequest("GET", "https://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == "/ws" {
+			r.Header = http.Header{"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+		}
+		response, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.ProtoMajor != 2 || response.StatusCode != status || len(body) == 0 || err != nil {
+			t.Errorf("%s: %s %s, %d bytes, %v", path, response.Proto, response.Status, len(body), err)
+		}
+	}
+}
+
+// A last message and the end of a TLS connection may come in one read.
+func TestLastWordsOverTLS(t *testing.T) {
+	addr := startTLSServer(t)
+	ann := upgrade(t, dialTLS(t, addr))
+	held := &holding{Conn: dial(t, addr)}
+	bob := tls.Client(held, &tls.Config{InsecureSkipVerify: true})
+	p := upgrade(t, bob)
+	text := strings.Repeat("x", 3000)
+	held.hold = true
+	p.send(websocket.TextFrame, text)
+	bob.CloseWrite()
+	held.Conn.Write(held.held)
+	ann.expect(websocket.TextFrame, text)
+}
+
+// holding is a connection that holds back what is written when it is told to.
+type holding struct {
+	net.Conn
+	hold bool
+	held []byte
+}
+
+func (h *holding) Write(b []byte) (int, error) {
+	if h.hold {
+		h.held = append(h.held, b...)
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
+}
+
+func TestCertificateIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, certFile, keyFile, "first")
+	c, err := loadCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := time.Now()
+	expect := func(name string) {
+		t.Helper()
+		c.checked = time.Time{} // as if checkPeriod were over
+		got, err := c.get(nil)
+		if err != nil || got.Leaf.Subject.CommonName != name {
+			t.Fatal(got.Leaf.Subject, err)
+		}
+	}
+	touch := func() { // file systems may not tell two writes in a row apart
+		written = written.Add(time.Second)
+		for _, file := range []string{certFile, keyFile} {
+			os.Chtimes(file, written, written)
+		}
+	}
+	expect("first")
+	writeCertificate(t, certFile, keyFile, "second")
+	touch()
+	expect("second")
+
+	otherKey := filepath.Join(dir, "other.pem")
+	writeCertificate(t, certFile, otherKey, "third, whose key is not there yet")
+	touch()
+	expect("second")
+	os.Rename(otherKey, keyFile)
+	touch()
+	expect("third, whose key is not there yet")
+
+	os.WriteFile(certFile, []byte("half a certif"), 0o600)
+	touch()
+	expect("third, whose key is not there yet")
+	os.Remove(certFile)
+	expect("third, whose key is not there yet")
+	writeCertificate(t, certFile, keyFile, "fourth")
+	touch()
+	expect("fourth")
+}
+
+// A running server takes a new certificate over, and keeps its connections.
+func TestRenewal(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, certFile, keyFile, "first")
+	addr := startTLSWith(t, certFile, keyFile)
+	ann := upgrade(t, dialTLS(t, addr))
+	writeCertificate(t, certFile, keyFile, "second")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(checkPeriod / 10) {
+		conn := dialTLS(t, addr)
+		conn.Close()
+		if conn.ConnectionState().PeerCertificates[0].Subject.CommonName == "second" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still the old certificate")
+		}
+	}
+	ann.send(websocket.TextFrame, "still here")
+	ann.expect(websocket.TextFrame, "still here")
+}

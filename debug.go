@@ -1,0 +1,117 @@
+// debug.go: what the chat tells its operator: counters, profiles, and a log that no peer
+// can fill a disk with.
+
+package main
+
+import (
+	"context"
+	"expvar"
+	"log/slog"
+	"net"
+	"net/http"
+	_ "net/http/pprof" // registers itself, as expvar does, in http.DefaultServeMux
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// counters count what happens in a chat. Any goroutine may use them.
+type counters struct {
+	connections atomic.Int64 // open now
+
+	// Since the start: connections; lines that came, and for how many connections they
+	// were queued; the same in bytes of text; peers let go because they read too slowly;
+	// and handshakes that were refused, by reason.
+	connected         expvar.Int
+	linesIn, linesOut expvar.Int
+	bytesIn, bytesOut expvar.Int
+	tooSlow           expvar.Int
+	refused           expvar.Map
+}
+
+// count counts a fan-out of so many lines, with so many bytes, to so many listeners.
+func (c *counters) count(lines, bytes, listeners int) {
+	c.linesIn.Add(int64(lines))
+	c.bytesIn.Add(int64(bytes))
+	c.linesOut.Add(int64(lines) * int64(listeners))
+	c.bytesOut.Add(int64(bytes) * int64(listeners))
+}
+
+// vars returns the counters as expvar shows them.
+func (c *counters) vars() *expvar.Map {
+	vars := new(expvar.Map)
+	vars.Set("connections", expvar.Func(func() any { return c.connections.Load() }))
+	vars.Set("connections_ever", &c.connected)
+	vars.Set("lines_received", &c.linesIn)
+	vars.Set("lines_delivered", &c.linesOut)
+	vars.Set("bytes_received", &c.bytesIn)
+	vars.Set("bytes_delivered", &c.bytesOut)
+	vars.Set("let_go_as_too_slow", &c.tooSlow)
+	vars.Set("handshakes_refused", &c.refused)
+	return vars
+}
+
+// serveDebug serves /debug/vars and /debug/pprof/ on listener until that is closed. It is
+// to be called once in a program.
+func serveDebug(listener net.Listener, c *counters) {
+	expvar.Publish("chat", c.vars())
+	server := &http.Server{ReadTimeout: 10 * time.Second}
+	server.Serve(listener)
+}
+
+// sparing is a slog.Handler that handles a record each logPeriod, and logBurst at once
+// after some quiet. In the next one it says how many it has left out.
+type sparing struct {
+	slog.Handler
+	budget *budget
+}
+
+const (
+	logPeriod = 10 * time.Second // some 2 MB a day
+	logBurst  = 100
+)
+
+// budget is how much sparing may log; those that are made of one share it.
+type budget struct {
+	mu      sync.Mutex
+	spent   time.Time // up to when the time for what has been logged reaches
+	leftOut int       // since the last record
+}
+
+func newSparing(h slog.Handler) sparing { return sparing{h, new(budget)} }
+
+func (s sparing) Handle(ctx context.Context, r slog.Record) error {
+	leftOut, ok := s.budget.use(time.Now())
+	if !ok {
+		return nil
+	}
+	if leftOut > 0 {
+		r.AddAttrs(slog.Int("left_out", leftOut))
+	}
+	return s.Handler.Handle(ctx, r)
+}
+
+// use uses the budget for a record, if there is any left, and returns how many were left
+// out before.
+func (b *budget) use(now time.Time) (leftOut int, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if saved := now.Add(-logBurst * logPeriod); b.spent.Before(saved) {
+		b.spent = saved
+	}
+	if b.spent.Add(logPeriod).After(now) {
+		b.leftOut++
+		return 0, false
+	}
+	b.spent = b.spent.Add(logPeriod)
+	leftOut, b.leftOut = b.leftOut, 0
+	return leftOut, true
+}
+
+func (s sparing) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return sparing{s.Handler.WithAttrs(attrs), s.budget}
+}
+
+func (s sparing) WithGroup(name string) slog.Handler {
+	return sparing{s.Handler.WithGroup(name), s.budget}
+}

@@ -1,0 +1,102 @@
+// flags.go: the command line.
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+)
+
+// config is what the flags say.
+type config struct {
+	addr       string       // host:port to listen on
+	maxMessage int          // bytes in a message
+	history    int          // lines that are held for those who come
+	tls        *certificate // nil without TLS
+	origins    origins      // further origins that may connect
+	rate       int          // messages a second from each connection, or 0
+	maxConns   int          // connections, or 0
+	debug      string       // host:port for counters and profiles, or ""
+}
+
+// defaults is the chat without a flag.
+var defaults = config{addr: ":8080", maxMessage: 4096, history: 256}
+
+// parseFlags reads the command line. The error is one line that says what is
+// wrong with it, or flag.ErrHelp where help was asked for and written to help.
+func parseFlags(args []string, help io.Writer) (config, error) {
+	cfg := defaults
+	var cert, key string
+	flags := flag.NewFlagSet("chat", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Func("addr", "listen on `host:port`; on every interface without a host (default :8080)", address(&cfg.addr))
+	flags.Func("max-message", "longest message taken from anyone, in `bytes` (default 4096)", number(&cfg.maxMessage, 1, 1<<30))
+	flags.Func("history", "hold this many `lines` for those who join or come back (default 256)", number(&cfg.history, 0, 1<<20))
+	flags.StringVar(&cert, "cert", "", "speak TLS, with the certificate in this `file`; a new one is taken over when it changes")
+	flags.StringVar(&key, "key", "", "`file` with the key of -cert")
+	flags.Func("origins", "`origins` whose pages may connect beside this server's own: https://a.example,https://*.b.example", func(s string) (err error) {
+		cfg.origins, err = parseOrigins(s)
+		return err
+	})
+	flags.Func("rate", "take this many `messages` a second from a connection, and let it wait with more (default 0: no limit)", number(&cfg.rate, 0, 1<<20))
+	flags.Func("max-conns", "let this many `connections` in, and refuse more (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
+	flags.Func("debug", "serve counters and profiles to whoever can reach this `host:port` (default: don't)", address(&cfg.debug))
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(help, "chat serves a web chat.\n\nUsage: chat [flags]")
+		flags.SetOutput(help)
+		flags.PrintDefaults()
+	}
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q: there are only flags, see chat -h", flags.Arg(0))
+	}
+	if err == nil && cert+key != "" {
+		cfg.tls, err = certificateOf(cert, key)
+	}
+	return cfg, err
+}
+
+// certificateOf loads what -cert and -key name.
+func certificateOf(cert, key string) (*certificate, error) {
+	switch {
+	case key == "":
+		return nil, fmt.Errorf("-cert %q needs its key: add -key file", cert)
+	case cert == "":
+		return nil, fmt.Errorf("-key %q needs its certificate: add -cert file", key)
+	}
+	c, err := loadCertificate(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("-cert %q with -key %q: %w; want a certificate and its key, each in PEM", cert, key, err)
+	}
+	return c, nil
+}
+
+// address returns the function that sets to from a flag.
+func address(to *string) func(string) error {
+	return func(s string) error {
+		*to = s
+		_, port, err := net.SplitHostPort(s)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			return errors.New("want host:port or :port, such as :8080")
+		}
+		return nil
+	}
+}
+
+// number returns the function that sets to from a flag.
+func number(to *int, least, most int) func(string) error {
+	return func(s string) (err error) {
+		*to, err = strconv.Atoi(s)
+		if err != nil || *to < least || *to > most {
+			return fmt.Errorf("want a number from %d to %d", least, most)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,268 @@
+// handshake.go: wsHandler, which decides who may connect, and makes a Conn of a request.
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// wsHandler serves the WebSocket address.
+type wsHandler struct {
+	hub *Hub
+	cfg config
+}
+
+// refusal is why a request does not become a connection.
+type refusal struct {
+	status int
+	reason string // in the log, and among the counters
+	answer string
+}
+
+var (
+	roomFull    = &refusal{http.StatusServiceUnavailable, "full", "The chat is full. Try again later."}
+	stopping    = &refusal{http.StatusServiceUnavailable, "stopping", "The chat is shutting down."}
+	notUpgrade  = &refusal{http.StatusUpgradeRequired, "no upgrade", "This address speaks WebSocket, version 13, over HTTP/1.1, and nothing else."}
+	badKey      = &refusal{http.StatusBadRequest, "bad key", "Sec-WebSocket-Key must be 16 bytes in base64."}
+	otherOrigin = &refusal{http.StatusForbidden, "other origin", "Pages of this origin may not connect to this chat."}
+)
+
+// retryAfter is how many seconds to wait before asking again whether there is room.
+const retryAfter = "5"
+
+func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	why := h.check(r)
+	if why == nil {
+		why = h.open(w, r)
+	}
+	if why == nil {
+		return
+	}
+	switch why.status {
+	case http.StatusUpgradeRequired:
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Sec-WebSocket-Version", websocket.SupportedProtocolVersion)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	http.Error(w, why.answer, why.status)
+	h.hub.counters.refused.Add(why.reason, 1)
+	slog.Info("refused", "reason", why.reason, "peer", r.RemoteAddr, "claim", claim(r))
+}
+
+// check returns why r is refused, or nil. A full room comes first: a page can't see why
+// its WebSocket failed, but may ask with a plain request.
+func (h wsHandler) check(r *http.Request) *refusal {
+	switch {
+	case h.full(h.hub.counters.connections.Load() + 1):
+		return roomFull
+	case !isUpgrade(r):
+		return notUpgrade
+	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
+		return badKey
+	case !sameOrigin(r) && !h.cfg.origins.include(r):
+		return otherOrigin
+	}
+	return nil
+}
+
+// full reports whether that many connections are too many.
+func (h wsHandler) full(connections int64) bool {
+	return h.cfg.maxConns > 0 && connections > int64(h.cfg.maxConns)
+}
+
+// open makes a Conn of an upgrade request. The Conn is in the Hub before the handshake
+// is answered: a peer that knows itself connected misses nothing. Once the connection
+// is taken over from net/http there is no refusal any more; it is closed.
+func (h wsHandler) open(w http.ResponseWriter, r *http.Request) *refusal {
+	connections := &h.hub.counters.connections
+	if h.full(connections.Add(1)) {
+		connections.Add(-1)
+		return roomFull
+	}
+	if h.hub.stopping() {
+		connections.Add(-1)
+		return stopping
+	}
+	socket, buffer, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		connections.Add(-1)
+		return &refusal{http.StatusInternalServerError, "no hijacker", err.Error()}
+	}
+	c := newConn(h.hub, socket)
+	c.claim = claim(r)
+	c.allowance = newAllowance(h.cfg.rate)
+	if query := r.URL.Query(); query.Has("since") {
+		since := parsePlace(query.Get("since"))
+		c.since = &since
+	}
+	select {
+	case h.hub.register <- c:
+	case <-h.hub.done:
+		connections.Add(-1)
+		socket.Close()
+		return nil
+	}
+	if err := c.start(w, r, buffer, h.cfg.maxMessage); err != nil {
+		c.leave()
+		c.close()
+	}
+	return nil
+}
+
+// start has x/net answer the handshake, and starts the pumps. It returns when they run,
+// so that net/http can let go of what it held for the request. With an error there are
+// no pumps.
+func (c *Conn) start(w http.ResponseWriter, r *http.Request, buffer *bufio.ReadWriter, maxMessage int) error {
+	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
+	c.renewReading(time.Now())
+
+	in := bufio.NewReaderSize(c.input(buffer.Reader), readBuffer)
+	err := errors.New("the handshake could not be answered")
+	websocket.Server{Handler: func(ws *websocket.Conn) {
+		err = nil
+		go c.writePump()
+		go c.readPump(c.newMessageReader(ws, in, maxMessage))
+	}}.ServeHTTP(hijacked{w, keptOpen{c.socket}, bufio.NewReadWriter(in, buffer.Writer)}, essentials(r))
+	return err
+}
+
+// input returns what the peer sends: first what it sent without waiting for the
+// handshake's answer, which is in net/http's buffer.
+func (c *Conn) input(buffer *bufio.Reader) io.Reader {
+	early, _ := buffer.Peek(buffer.Buffered())
+	if len(early) == 0 {
+		return silenceReader{c}
+	}
+	return io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c})
+}
+
+// essentials returns the part of an upgrade request that x/net needs. Subprotocols
+// are not among it: there are none.
+func essentials(r *http.Request) *http.Request {
+	return &http.Request{Method: r.Method, Host: r.Host, URL: r.URL, TLS: r.TLS, Header: http.Header{
+		"Connection":            {"Upgrade"},
+		"Upgrade":               {"websocket"},
+		"Sec-Websocket-Key":     {r.Header.Get("Sec-WebSocket-Key")},
+		"Sec-Websocket-Version": {websocket.SupportedProtocolVersion},
+	}}
+}
+
+// hijacked is the response that x/net gets to see: a connection taken over already.
+type hijacked struct {
+	http.ResponseWriter
+	socket net.Conn
+	buffer *bufio.ReadWriter
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.socket, h.buffer, nil }
+
+// keptOpen is a socket that x/net can't close when its handler returns, since
+// the pumps go on with it.
+type keptOpen struct{ net.Conn }
+
+func (keptOpen) Close() error { return nil }
+
+// isUpgrade reports whether r asks for a WebSocket connection in the version
+// spoken here (RFC 6455, section 4.2.1).
+func isUpgrade(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
+		hasToken(r.Header["Connection"], "upgrade") &&
+		hasToken(r.Header["Upgrade"], "websocket") &&
+		r.Header.Get("Sec-WebSocket-Version") == websocket.SupportedProtocolVersion
+}
+
+// hasToken reports whether token is in the comma-separated lists, in any case.
+func hasToken(lists []string, token string) bool {
+	for _, list := range lists {
+		for item := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.TrimSpace(item), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// validKey reports whether key can be a Sec-WebSocket-Key.
+func validKey(key string) bool {
+	b, err := base64.StdEncoding.DecodeString(key)
+	return err == nil && len(b) == 16
+}
+
+// sameOrigin reports whether r comes from a page of the host it is sent to, or
+// from no page at all: browsers always say from where, programs need not.
+func sameOrigin(r *http.Request) bool {
+	values := r.Header["Origin"]
+	if len(values) == 0 {
+		return true
+	}
+	u, err := url.Parse(values[0])
+	return err == nil && len(values) == 1 && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// origins are those of other pages that may connect, in lower case: SCHEME://HOST, and
+// :PORT unless it is the scheme's own. "*." at the beginning of HOST stands for any
+// subdomain, at any depth.
+type origins []string
+
+// parseOrigins reads a comma-separated list.
+func parseOrigins(list string) (all origins, err error) {
+	for item := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.ToLower(strings.TrimSpace(item)))
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u) || u.Scheme+"://"+u.Host != u.String() {
+			return nil, fmt.Errorf("%q is no origin: want such as https://a.example or https://*.b.example, with commas between them", strings.TrimSpace(item))
+		}
+		all = append(all, strings.TrimSuffix(u.String(), ":"+defaultPort[u.Scheme]))
+	}
+	return all, nil
+}
+
+var defaultPort = map[string]string{"http": "80", "https": "443"}
+
+// validHost reports whether u has the host of an origin, in which only the first label
+// may be "*".
+func validHost(u *url.URL) bool {
+	host := strings.TrimPrefix(u.Hostname(), "*.")
+	return host != "" && !strings.HasPrefix(host, ".") && !strings.ContainsAny(host, "*, \t") && !strings.HasSuffix(u.Host, ":")
+}
+
+// include reports whether the page that r comes from is of one of the origins.
+func (o origins) include(r *http.Request) bool {
+	values := r.Header["Origin"]
+	if len(values) != 1 {
+		return false
+	}
+	origin := strings.ToLower(values[0])
+	return slices.ContainsFunc(o, func(allowed string) bool {
+		scheme, domain, wild := strings.Cut(allowed, "*")
+		if !wild {
+			return origin == allowed
+		}
+		host, ok := strings.CutPrefix(origin, scheme)
+		subdomain, ok2 := strings.CutSuffix(host, domain)
+		return ok && ok2 && subdomain != "" && !strings.ContainsAny(subdomain, "*/@:?#")
+	})
+}
+
+// claim returns what a request says of where it comes from, cut to a length that does
+// no harm in a log. Anyone can write anything there.
+func claim(r *http.Request) string {
+	said := strings.Join(r.Header["X-Forwarded-For"], ", ")
+	return strings.Clone(said[:min(len(said), 100)])
+}

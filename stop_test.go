@@ -1,0 +1,144 @@
+// stop_test.go: how the chat stops: nothing that has been said is lost, and it takes
+// bounded time.
+
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// hearAll has p hear every line of the crowd, and then that the server goes away.
+func (c crowd) hearAll(p *rawPeer) {
+	c.listen(p)
+	opcode, message, err := p.readFrame()
+	if err != nil || opcode != websocket.CloseFrame || closeCode(message) != closeGoingAway {
+		p.t.Errorf("got %s, %v; want a close frame with %d", show(opcode, message), err, closeGoingAway)
+	}
+	p.Conn.Close()
+}
+
+// What has reached the server before it stops is heard by everyone.
+func TestStopLosesNothing(t *testing.T) {
+	for range 5 {
+		addr, stop := startServer(t, 4096)
+		stopWhenSaid(joinMany(t, addr, 20), stop)
+	}
+}
+
+// stopWhenSaid has peers listen and speak, and calls stop as soon as everything is sent.
+func stopWhenSaid(peers []*rawPeer, stop func()) {
+	c := crowd{len(peers), 1000, 0}
+	var speaking, listening sync.WaitGroup
+	for i, p := range peers {
+		listening.Go(func() { c.hearAll(p) })
+		speaking.Go(func() { c.speak(p, i) })
+	}
+	speaking.Wait()
+	stop()
+	listening.Wait()
+}
+
+// Who never pauses is heard for a while, and then no more.
+func TestStopInTheMiddleOfASpeech(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		began := time.Now()
+		go io.Copy(io.Discard, ann.in)
+		var others sync.WaitGroup
+		defer others.Wait()
+		others.Go(stop)
+		others.Go(func() {
+			for {
+				if _, err := ann.Conn.Write(clientFrame(0x81, "and another thing")); err != nil {
+					return
+				}
+				time.Sleep(lastPause / 2)
+			}
+		})
+		for at := time.Duration(0); at < lastWords; at += lastPause / 2 {
+			bob.expect(websocket.TextFrame, "and another thing")
+		}
+		if heard := linesUntilClosed(bob); heard > 1 {
+			t.Errorf("heard %d lines more", heard)
+		}
+		if took := time.Since(began); took != lastWords {
+			t.Errorf("stopped after %v, want %v", took, lastWords)
+		}
+		bob.Conn.Close()
+	})
+}
+
+// Those who are silent, stuck, half connected or in the middle of a frame don't hold
+// the chat for long.
+func TestStopTakesBoundedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		upgrade(t, l.dial(t))
+		upgrade(t, l.dial(t)).write([]byte{0x81})
+		l.dial(t)
+		half := l.dial(t)
+		half.Write([]byte("GET /ws HTTP/1.1\r\n"))
+		ann := upgrade(t, l.dial(t))
+		for range 10 {
+			ann.send(websocket.TextFrame, "to those who don't read")
+		}
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > lastPause+closeWait {
+			t.Errorf("stopped after %v", took)
+		}
+	})
+}
+
+func TestHandshakeWhenTheChatStops(t *testing.T) {
+	hub := newHub(0)
+	close(hub.lastCall)
+	r := httptest.NewRequest("GET", "/ws", nil)
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+	w := httptest.NewRecorder()
+	wsHandler{hub, defaults}.ServeHTTP(w, r)
+	if w.Code != 503 || w.Header().Get("Retry-After") != retryAfter || !strings.Contains(w.Body.String(), "shutting down") {
+		t.Error(w.Code, w.Header(), w.Body)
+	}
+	if hub.counters.connections.Load() != 0 {
+		t.Error("it is counted as a connection")
+	}
+}
+
+// A signal stops the program as nothing else does, with exit status 0; another ends it
+// at once.
+func TestSignals(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			p := startProgram(t)
+			stopWhenSaid(joinMany(t, p.addr, 20), func() { p.Process.Signal(signal) })
+			if err := p.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("twice", func(t *testing.T) {
+		p := startProgram(t)
+		ann := joinRaw(t, p.addr) // who doesn't answer the close frame
+		p.Process.Signal(syscall.SIGTERM)
+		ann.expectClose(closeGoingAway)
+		p.Process.Signal(syscall.SIGTERM)
+		err := p.Wait()
+		if exit, ok := err.(*exec.ExitError); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+			t.Error(err)
+		}
+	})
+}
