@@ -117,18 +117,21 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
-// A last message and the end of a TLS connection may come in one read.
+// A last message and the end of a TLS connection may come in one read, before TLS 1.3.
 func TestLastWordsOverTLS(t *testing.T) {
 	addr := startTLSServer(t)
 	ann := upgrade(t, dialTLS(t, addr))
 	held := &holding{Conn: dial(t, addr)}
-	bob := tls.Client(held, &tls.Config{InsecureSkipVerify: true})
+	bob := tls.Client(held, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 	p := upgrade(t, bob)
 	text := strings.Repeat("x", 3000)
 	held.hold = true
 	p.send(websocket.TextFrame, text)
 	bob.CloseWrite()
-	held.Conn.Write(held.held)
+	held.SetDeadline(time.Now().Add(time.Minute)) // CloseWrite has let that for writing pass
+	if _, err := held.Conn.Write(held.held); err != nil {
+		t.Fatal(err)
+	}
 	ann.expect(websocket.TextFrame, text)
 }
 
