@@ -16,7 +16,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,21 +53,29 @@ func writePEM(t testing.TB, file, kind string, der []byte) {
 	}
 }
 
+// newCertificate makes one, called "first".
+func newCertificate(t testing.TB) *certificate {
+	t.Helper()
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, certFile, keyFile, "first")
+	c, err := loadCertificate(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // startTLSServer runs the chat with TLS.
 func startTLSServer(t testing.TB) (addr string) {
 	t.Helper()
-	certFile, keyFile := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	writeCertificate(t, certFile, keyFile, "first")
-	return startTLSWith(t, certFile, keyFile)
+	return startWithCertificate(t, newCertificate(t))
 }
 
-func startTLSWith(t testing.TB, certFile, keyFile string) (addr string) {
+func startWithCertificate(t testing.TB, c *certificate) (addr string) {
 	t.Helper()
 	cfg := defaults
-	var err error
-	if cfg.tls, err = loadCertificate(certFile, keyFile); err != nil {
-		t.Fatal(err)
-	}
+	cfg.tls = c
 	addr, _, _ = startWith(t, cfg)
 	return addr
 }
@@ -151,13 +161,8 @@ func (h *holding) Write(b []byte) (int, error) {
 }
 
 func TestCertificateIsReadAgain(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	writeCertificate(t, certFile, keyFile, "first")
-	c, err := loadCertificate(certFile, keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := newCertificate(t)
+	certFile, keyFile := c.certFile, c.keyFile
 	written := time.Now()
 	expect := func(name string) {
 		t.Helper()
@@ -178,7 +183,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	touch()
 	expect("second")
 
-	otherKey := filepath.Join(dir, "other.pem")
+	otherKey := keyFile + ".new"
 	writeCertificate(t, certFile, otherKey, "third, whose key is not there yet")
 	touch()
 	expect("second")
@@ -198,12 +203,10 @@ func TestCertificateIsReadAgain(t *testing.T) {
 
 // A running server takes a new certificate over, and keeps its connections.
 func TestRenewal(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	writeCertificate(t, certFile, keyFile, "first")
-	addr := startTLSWith(t, certFile, keyFile)
+	c := newCertificate(t)
+	addr := startWithCertificate(t, c)
 	ann := upgrade(t, dialTLS(t, addr))
-	writeCertificate(t, certFile, keyFile, "second")
+	writeCertificate(t, c.certFile, c.keyFile, "second")
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(checkPeriod / 10) {
 		conn := dialTLS(t, addr)
 		conn.Close()
@@ -216,4 +219,48 @@ func TestRenewal(t *testing.T) {
 	}
 	ann.send(websocket.TextFrame, "still here")
 	ann.expect(websocket.TextFrame, "still here")
+}
+
+// A client may ask for a new key when nothing has been written for long (RFC 8446,
+// section 4.6.3). crypto/tls answers that by itself, in the goroutine that reads, and
+// must not find the write deadline of the last message.
+func TestNoWriteDeadlineRemains(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := &watchedListener{Listener: listener}
+	cfg := defaults
+	cfg.tls = newCertificate(t)
+	_, stop := start(watched, cfg)
+	defer stop()
+	ann := upgrade(t, dialTLS(t, listener.Addr().String()))
+	ann.send(websocket.TextFrame, "hello")
+	ann.expect(websocket.TextFrame, "hello")
+	for began := time.Now(); !watched.last.Load().(time.Time).IsZero(); runtime.Gosched() {
+		if time.Since(began) > writeWait/2 {
+			t.Fatal("the deadline remains")
+		}
+	}
+}
+
+// watchedListener watches the write deadlines of its connections.
+type watchedListener struct {
+	net.Listener
+	last atomic.Value // the last, a time.Time
+}
+
+func (l *watchedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return watchedConn{conn, l}, err
+}
+
+type watchedConn struct {
+	net.Conn
+	listener *watchedListener
+}
+
+func (c watchedConn) SetWriteDeadline(t time.Time) error {
+	c.listener.last.Store(t)
+	return c.Conn.SetWriteDeadline(t)
 }
