@@ -233,7 +233,7 @@ func TestNoWriteDeadlineRemains(t *testing.T) {
 	cfg := defaults
 	cfg.tls = newCertificate(t)
 	_, stop := start(watched, cfg)
-	defer stop()
+	t.Cleanup(stop)
 	ann := upgrade(t, dialTLS(t, listener.Addr().String()))
 	ann.send(websocket.TextFrame, "hello")
 	ann.expect(websocket.TextFrame, "hello")

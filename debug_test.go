@@ -1,0 +1,207 @@
+// debug_test.go: what the operator gets to see.
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// vars are the counters that /debug/vars shows.
+type vars struct {
+	Chat struct {
+		Connections    int            `json:"connections"`
+		Ever           int            `json:"connections_ever"`
+		LinesReceived  int            `json:"lines_received"`
+		LinesDelivered int            `json:"lines_delivered"`
+		BytesReceived  int            `json:"bytes_received"`
+		BytesDelivered int            `json:"bytes_delivered"`
+		TooSlow        int            `json:"let_go_as_too_slow"`
+		Refused        map[string]int `json:"handshakes_refused"`
+	} `json:"chat"`
+	Memstats struct {
+		HeapAlloc, HeapInuse, Sys uint64
+	} `json:"memstats"`
+}
+
+// counted reads the counters of a program.
+func (p program) counted(t *testing.T) (v vars) {
+	t.Helper()
+	if err := json.NewDecoder(getPath(t, p.debug, "/debug/vars").Body).Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestCounters(t *testing.T) {
+	p := startProgram(t, "-debug", "127.0.0.1:0")
+	ann, bob := joinRaw(t, p.addr), joinRaw(t, p.addr)
+	for _, line := range []string{"one", "häuser", ""} {
+		ann.send(websocket.TextFrame, line)
+		ann.expect(websocket.TextFrame, line)
+		bob.expect(websocket.TextFrame, line)
+	}
+	for range 3 {
+		getPath(t, p.addr, "/ws")
+	}
+	handshake(t, p.addr, http.Header{"Origin": {"http://evil.example"}})
+	bob.send(websocket.CloseFrame, "")
+	bob.expectClose(noCode)
+	bob.Conn.Close()
+	var got vars
+	for got = p.counted(t); got.Chat.Connections == 2; {
+		got = p.counted(t)
+	}
+	want := vars{}.Chat
+	want.Connections, want.Ever = 1, 2
+	want.LinesReceived, want.LinesDelivered = 3, 6
+	want.BytesReceived, want.BytesDelivered = 3+7, 2*(3+7)
+	want.Refused = map[string]int{"no upgrade": 3, "other origin": 1}
+	if fmt.Sprint(got.Chat) != fmt.Sprint(want) {
+		t.Errorf("counted %+v, want %+v", got.Chat, want)
+	}
+}
+
+// A peer that reads nothing is counted when it is let go, once.
+func TestTooSlowIsCounted(t *testing.T) {
+	for name, say := range map[string]func(ann *rawPeer){
+		"the queue is full":      func(ann *rawPeer) { talkPast(t, ann, 2*sendQueue) },
+		"a write takes too long": func(ann *rawPeer) { talkPast(t, ann, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newPipeListener()
+				hub, stop := start(l, defaults)
+				t.Cleanup(stop)
+				ann := upgrade(t, l.dial(t))
+				upgrade(t, l.dial(t))
+				say(ann)
+				time.Sleep(2 * writeWait)
+				if got := hub.counters.tooSlow.Value(); got != 1 {
+					t.Errorf("counted %d", got)
+				}
+				if got := hub.counters.connections.Load(); got != 1 {
+					t.Errorf("%d connections are left", got)
+				}
+			})
+		})
+	}
+}
+
+// Profiles and counters are at -debug's address, and nowhere else.
+func TestDebugHasItsOwnAddress(t *testing.T) {
+	p := startProgram(t, "-debug", "127.0.0.1:0")
+	for path, status := range map[string]int{"/debug/vars": 200, "/debug/pprof/": 200, "/debug/pprof/goroutine": 200, "/": 404, "/ws": 404} {
+		if got := getPath(t, p.debug, path); got.StatusCode != status {
+			t.Errorf("-debug %s: status %s, want %d", path, got.Status, status)
+		}
+	}
+	for _, path := range []string{"/debug/vars", "/debug/pprof/"} {
+		if got := getPath(t, p.addr, path); got.StatusCode != 404 {
+			t.Errorf("-addr %s: status %s, want 404", path, got.Status)
+		}
+	}
+}
+
+// Whatever peers do, the log grows slowly, and says how much it leaves out.
+func TestLogIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		log := slog.New(newSparing(slog.NewTextHandler(&out, nil)))
+		for range 10 * logBurst {
+			log.With("a", 1).WithGroup("g").Info("attack")
+		}
+		if got := strings.Count(out.String(), "\n"); got != logBurst {
+			t.Errorf("%d lines at once, want %d", got, logBurst)
+		}
+		out.Reset()
+		time.Sleep(logPeriod)
+		log.Info("later")
+		log.Info("at once again")
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, fmt.Sprint("msg=later left_out=", 9*logBurst)) {
+			t.Errorf("%q", got)
+		}
+		out.Reset()
+		time.Sleep(2 * logPeriod)
+		log.Info("and later")
+		if got := out.String(); !strings.HasSuffix(got, "msg=\"and later\" left_out=1\n") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// What a peer says of itself is logged as what it says, in quotes, and not at length.
+func TestLogOfPeers(t *testing.T) {
+	p := startProgram(t)
+	claim := `1.2.3.4" level=ERROR msg="hacked ` + "\u202e\xff" + strings.Repeat("x", 1000)
+	handshake(t, p.addr, http.Header{"X-Forwarded-For": {claim}, "Origin": {"http://evil.example/\u202e"}})
+	ann := joinRaw(t, p.addr)
+	ann.send(websocket.BinaryFrame, "\x1b[31m secret words")
+	ann.expectClose(closeUnsupportedData)
+	ann.Conn.Close()
+	bob := joinRaw(t, p.addr)
+	bob.send(websocket.CloseFrame, "\x0f\xa0secret reason")
+	bob.expectClose(4000)
+	bob.Conn.Close()
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+	var shape strings.Builder
+	for _, line := range strings.SplitAfter(p.log.String(), "\n") {
+		shape.WriteString(regexp.MustCompile(`^time=\S+ |127.0.0.1:\d+`).ReplaceAllString(line, ""))
+	}
+	want := `level=INFO msg="the chat is open" url=http:///
+level=INFO msg=refused reason="other origin" peer= claim="1.2.3.4\" level=ERROR msg=\"hacked \u202e\xff` + strings.Repeat("x", 100-len("1.2.3.4\" level=ERROR msg=\"hacked \u202e\xff")) + `"
+level=INFO msg="let go" code=1003 reason="this is a text chat" peer= claim=""
+level=INFO msg="the chat is closed"
+`
+	if shape.String() != want {
+		t.Errorf("logged\n%s\nwant\n%s", shape.String(), want)
+	}
+}
+
+// Without file descriptors nobody new gets in, nobody loses anything, and with the next
+// free one all is well.
+func TestOutOfFileDescriptors(t *testing.T) {
+	sh := chat(t, "-addr", "127.0.0.1:0")
+	limited := exec.Command("/bin/sh", append([]string{"-c", `ulimit -n 40 && exec "$0" "$@"`}, sh.Args...)...)
+	limited.Dir, limited.Env = sh.Dir, sh.Env
+	p := startCommand(t, limited)
+	ann, bob := joinRaw(t, p.addr), joinRaw(t, p.addr)
+	var crowding []*rawPeer
+	for range 60 {
+		conn := dial(t, p.addr)
+		conn.Write([]byte(upgradeRequest))
+		crowding = append(crowding, &rawPeer{Conn: conn, t: t})
+	}
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(p.log.String(), "too many open files"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("there are enough: %s", p.log)
+		}
+	}
+	for _, line := range numbered(0, 100) {
+		ann.send(websocket.TextFrame, line)
+		ann.expect(websocket.TextFrame, line)
+		bob.expect(websocket.TextFrame, line)
+	}
+	for _, c := range crowding {
+		c.Conn.Close()
+	}
+	carol := joinRaw(t, p.addr)
+	carol.send(websocket.TextFrame, "there is room again")
+	for _, hears := range []*rawPeer{ann, bob, carol} {
+		hears.expect(websocket.TextFrame, "there is room again")
+	}
+}
