@@ -44,6 +44,7 @@ func TestBrowser(t *testing.T) {
 		"accessibility":             testAccessibility,
 		"below a path, over TLS":    testProxiedPage,
 		"on a phone, in the dark":   testPhone,
+		"full room":                 testFullRoom,
 		"close codes":               testCloseCodes,
 		"without WebSocket":         testNoWebSocket,
 	} {
@@ -291,6 +292,22 @@ func testRestart(t *testing.T, driver chromedriver) {
 
 // A message that the server does not take is seen to be not sent, and is not tried
 // again for ever. Those behind it arrive.
+// A page for which there is no room says so, and comes in when someone leaves.
+func testFullRoom(t *testing.T, driver chromedriver) {
+	cfg := defaults
+	cfg.maxConns = 1
+	addr, _, _ := startWith(t, cfg)
+	ann := join(t, addr)
+	b := driver.open(t)
+	b.visit("http://" + addr + "/")
+	b.until("word of it", `$("#word").text() == "room full" && $("#now").is(":visible") && /^, next try in [1-5] s$/.test($("#wait").text())`)
+	b.screenshot("full.png")
+	b.typeKeys("let me in" + enter)
+	ann.Close()
+	b.untilLive()
+	b.until("echo", entries+`.join() == "let me in" && $("#outbox *").length == 0`)
+}
+
 func testRefusedMessage(t *testing.T, driver chromedriver) {
 	addr, _ := startServer(t, 20)
 	b := driver.open(t)
