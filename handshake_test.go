@@ -236,6 +236,7 @@ func getPath(t *testing.T, addr, path string) *http.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.Close = true
 	return roundTrip(t, r)
 }
 

@@ -160,7 +160,7 @@ func talkPast(t *testing.T, p *rawPeer, n int) {
 func TestStuckPeerOverTCP(t *testing.T) {
 	const said = 4000
 	addr, _ := startServer(t, 4096)
-	stuck := upgrade(t, dialSmall(t, addr))
+	stuck := upgrade(t, dialWith(t, addr, smallBuffers))
 
 	ann, bob := joinRaw(t, addr), joinRaw(t, addr)
 	line := func(n int) string { return fmt.Sprintf("%04096d", n) }

@@ -114,20 +114,17 @@ func TestFloodOverTLS(t *testing.T) {
 	crowd{len(peers) / 2, 20_000, 0}.meet(peers)
 }
 
-// dialSmall connects with the smallest receive buffer that the system grants.
-func dialSmall(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	return dialWith(t, addr, &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
-	}})
-}
+// smallBuffers dials with the smallest receive buffer that the system grants.
+var smallBuffers = &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+}}
 
 // Twenty peers who don't read, more than half of the room, cost the others nothing.
 func TestStuckPeersBesideReaders(t *testing.T) {
 	addr, _ := startServer(t, 4096)
 	var stuck []*rawPeer
 	for range 20 {
-		stuck = append(stuck, upgrade(t, dialSmall(t, addr)))
+		stuck = append(stuck, upgrade(t, dialWith(t, addr, smallBuffers)))
 	}
 	const speakers, each = 2, 4000
 	crowd{speakers, each, 4000}.meet(joinMany(t, addr, 5))

@@ -1,0 +1,369 @@
+// deploy_test.go: the files in this folder do what they promise, with the programs they
+// are for.
+
+package deploy
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// requireProgram skips the test if a program is not installed; on CI it fails it.
+func requireProgram(t *testing.T, name, onDebian string) {
+	t.Helper()
+	_, err := exec.LookPath(name)
+	if err != nil && os.Getenv("CI") != "" {
+		t.Fatalf("%v; on Debian: %s", err, onDebian)
+	}
+	if err != nil {
+		t.Skipf("%v; on Debian: %s", err, onDebian)
+	}
+}
+
+// build builds the chat as it is deployed, and returns the path of the program.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "chat")
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "chat")
+	cmd := exec.Command("go", "build", "-o", program, "chat")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return program, err
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if program, err := build(); err == nil {
+		os.RemoveAll(filepath.Dir(program))
+	}
+	os.Exit(status)
+}
+
+func built(t *testing.T) string {
+	t.Helper()
+	program, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// output is what a program has written so far.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// start runs a program until the end of the test.
+func start(t *testing.T, name string, args ...string) (*exec.Cmd, *output) {
+	t.Helper()
+	out := new(output)
+	cmd := exec.Command(name, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		cmd.Wait()
+		if t.Failed() {
+			t.Log(cmd, "\n", out)
+		}
+	})
+	return cmd, out
+}
+
+// until waits until something is so.
+func until(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain until ", what)
+		}
+	}
+}
+
+// listens reports whether something listens there.
+func listens(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// freeAddr returns an address at which nothing listens.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// startChat runs the chat, and returns where.
+func startChat(t *testing.T) (addr string, out *output) {
+	t.Helper()
+	_, out = start(t, built(t), "-addr", "127.0.0.1:0")
+	url := regexp.MustCompile(`the chat is open" url=http://([^/]+)/`)
+	until(t, "the chat is open", func() bool { return url.MatchString(out.String()) })
+	return url.FindStringSubmatch(out.String())[1], out
+}
+
+// write writes a file of a test.
+func write(t *testing.T, dir, name, content string) (path string) {
+	t.Helper()
+	path = filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// snippet returns a file of this folder, with replacements that must all be needed.
+func snippet(t *testing.T, name string, replace map[string]string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := string(b)
+	for from, to := range replace {
+		if strings.Count(s, from) != 1 {
+			t.Fatalf("%q is not once in %s", from, name)
+		}
+		s = strings.Replace(s, from, to, 1)
+	}
+	return s
+}
+
+// proxy is a proxy in front of a chat.
+type proxy struct {
+	addr   string
+	reload func(more string) // reads its configuration again, which has it listen at more, too
+}
+
+func startNginx(t *testing.T, chat string) proxy {
+	requireProgram(t, "nginx", "apt-get install nginx-light")
+	dir, addr := t.TempDir(), freeAddr(t)
+	write(t, dir, "chat.conf", snippet(t, "nginx.conf", map[string]string{"127.0.0.1:8080": chat}))
+	config := func(listen ...string) string {
+		temp := ""
+		for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+			temp += kind + "_temp_path " + dir + ";\n"
+		}
+		return "daemon off; pid " + dir + "/pid; error_log stderr; events {}\nhttp { access_log off;\n" + temp +
+			"server { listen " + strings.Join(listen, "; listen ") + "; include " + dir + "/chat.conf; } }\n"
+	}
+	file := write(t, dir, "nginx.conf", config(addr))
+	cmd, _ := start(t, "nginx", "-c", file, "-e", "stderr")
+	until(t, "nginx listens", func() bool { return listens(addr) })
+	return proxy{addr, func(more string) {
+		write(t, dir, "nginx.conf", config(addr, more))
+		cmd.Process.Signal(syscall.SIGHUP)
+	}}
+}
+
+func startHAProxy(t *testing.T, chat string) proxy {
+	requireProgram(t, "haproxy", "apt-get install haproxy")
+	dir, addr := t.TempDir(), freeAddr(t)
+	config := func(listen string) string {
+		return snippet(t, "haproxy.cfg", map[string]string{"127.0.0.1:8080": chat, "bind :80": "bind " + listen})
+	}
+	file := write(t, dir, "haproxy.cfg", config(addr))
+	cmd, _ := start(t, "haproxy", "-W", "-db", "-f", file)
+	until(t, "haproxy listens", func() bool { return listens(addr) })
+	return proxy{addr, func(more string) {
+		write(t, dir, "haproxy.cfg", config(addr+","+more))
+		cmd.Process.Signal(syscall.SIGUSR2)
+	}}
+}
+
+// peer is someone who chats through a proxy.
+type peer struct {
+	t  *testing.T
+	ws *websocket.Conn
+}
+
+func join(t *testing.T, addr string) peer {
+	t.Helper()
+	ws, err := websocket.Dial("ws://"+addr+"/chat/ws", "", "http://"+addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.Close() })
+	ws.SetDeadline(time.Now().Add(5 * time.Minute))
+	return peer{t, ws}
+}
+
+// meet has peers hear what the first of them says.
+func meet(text string, peers ...peer) {
+	t := peers[0].t
+	t.Helper()
+	if err := websocket.Message.Send(peers[0].ws, text); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range peers {
+		var heard string
+		if err := websocket.Message.Receive(p.ws, &heard); err != nil || heard != text {
+			t.Fatalf("peer %d heard %q, %v; want %q", i, heard, err, text)
+		}
+	}
+}
+
+// get asks for a page, and expects a status.
+func get(t *testing.T, url string, status int) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != status {
+		t.Errorf("%s: status %s, want %d", url, response.Status, status)
+	}
+}
+
+// Behind a proxy, and there below a path, everything is as it is without; people may be
+// silent for two minutes, and talk on when the proxy gets another configuration.
+func TestBehindAProxy(t *testing.T) {
+	for name, startProxy := range map[string]func(t *testing.T, chat string) proxy{"nginx": startNginx, "haproxy": startHAProxy} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			chat, log := startChat(t)
+			p := startProxy(t, chat)
+			get(t, "http://"+p.addr+"/chat/", 200)
+			get(t, "http://"+p.addr+"/chat/assets/jquery.min.js", 200)
+			get(t, "http://"+p.addr+"/chat/ws", 426)
+
+			ann, bob := join(t, p.addr), join(t, p.addr)
+			meet("hello", ann, bob)
+			meet("hello yourself", bob, ann)
+
+			if _, err := websocket.Dial("ws://"+p.addr+"/chat/ws", "", "http://evil.example"); err == nil {
+				t.Error("a page of another origin may connect")
+			}
+			until(t, "a peer's address is logged", func() bool {
+				return regexp.MustCompile(`reason="other origin" peer=127\.0\.0\.1:\d+ claim=127\.0\.0\.1`).MatchString(log.String())
+			})
+
+			if testing.Short() {
+				t.Log("without two minutes of silence, because of -short")
+			} else {
+				silence(ann, bob, 2*time.Minute)
+			}
+			meet("still here", ann, bob)
+
+			more := freeAddr(t)
+			p.reload(more)
+			until(t, "the proxy has read its configuration again", func() bool { return listens(more) })
+			carol := join(t, more)
+			meet("who was here before is here", ann, bob, carol)
+			meet("and who is new is, too", carol, ann, bob)
+		})
+	}
+}
+
+// silence lets d pass, in which the peers only answer the chat's pings.
+func silence(ann, bob peer, d time.Duration) {
+	ann.t.Helper()
+	var listening sync.WaitGroup
+	for _, p := range []peer{ann, bob} {
+		listening.Go(func() {
+			p.ws.SetReadDeadline(time.Now().Add(d))
+			var heard string
+			if err := websocket.Message.Receive(p.ws, &heard); err == nil || !err.(net.Error).Timeout() {
+				p.t.Errorf("heard %q, %v", heard, err)
+			}
+			p.ws.SetDeadline(time.Now().Add(time.Minute))
+		})
+	}
+	listening.Wait()
+}
+
+// The unit is one that systemd understands, and has locked up well.
+func TestUnit(t *testing.T) {
+	requireProgram(t, "systemd-analyze", "apt-get install systemd")
+	unit := write(t, t.TempDir(), "chat.service", snippet(t, "chat.service", map[string]string{"=/usr/local/bin/chat": "=" + built(t)}))
+	for _, args := range [][]string{{"verify", unit}, {"security", "--offline=true", "--threshold=15", unit}} {
+		if out, err := exec.Command("systemd-analyze", args...).CombinedOutput(); err != nil {
+			t.Errorf("systemd-analyze %s: %v\n%s", args, err, out)
+		}
+	}
+	flags := regexp.MustCompile(`ExecStart=\S+(.*)`).FindStringSubmatch(snippet(t, "chat.service", nil))
+	out, err := exec.Command(built(t), append(strings.Fields(flags[1]), "-h")...).CombinedOutput()
+	if err != nil {
+		t.Errorf("the flags in the unit: %v\n%s", err, out)
+	}
+}
+
+// The image can be built, and has nothing in it but the program.
+func TestImage(t *testing.T) {
+	requireProgram(t, "buildah", "apt-get install buildah")
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", snippet(t, "Dockerfile", nil))
+	program, err := os.ReadFile(built(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "chat"), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	buildah := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("buildah", append([]string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}, args...)...).Output()
+		if err != nil {
+			t.Fatalf("buildah %s: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	buildah("bud", "--isolation", "chroot", "-t", "chat", dir)
+	container := buildah("from", "chat")
+	files, err := os.ReadDir(buildah("mount", container))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if file.Name() != "chat" {
+			t.Errorf("%s is in the image", file.Name())
+		}
+	}
+	out := buildah("run", "--isolation", "chroot", container, "--", "/chat", "-h")
+	if !strings.Contains(out, "Usage: chat") {
+		t.Errorf("it says %q", out)
+	}
+	buildah("umount", container)
+}
