@@ -229,31 +229,28 @@ func (a attack) run(t *testing.T, p program, dial func(testing.TB, string) net.C
 	defer end()
 	var attacking sync.WaitGroup
 	for range a.attackers {
-		attacking.Go(func() {
-			for ctx.Err() == nil {
-				attacker := attacker{addr: p.addr}
-				a.do(ctx, &attacker)
-				for _, conn := range attacker.open {
-					conn.Close()
-				}
-			}
-		})
+		attacking.Go(func() { a.repeat(ctx, p.addr) })
 	}
 	longest := converse(ctx, honest)
 	attacking.Wait()
 	if longest > 250*time.Millisecond {
 		t.Errorf("an honest peer waited %v", longest)
 	}
-	after := p.holds(t)
-	for began := time.Now(); after.more(before) && time.Since(began) < time.Minute; after = p.holds(t) {
-		time.Sleep(50 * time.Millisecond)
-	}
+	after := p.holdsNoMore(t, before)
 	t.Logf("%d joined; the longest wait was %v; it held %+v before, and %+v after", p.counted(t).Chat.Ever-joined, longest, before, after)
-	if after.more(before) {
-		t.Errorf("it held %+v before, and %+v after", before, after)
-	}
 	for _, peer := range honest {
 		peer.Conn.Close()
+	}
+}
+
+// repeat attacks until ctx is done.
+func (a attack) repeat(ctx context.Context, addr string) {
+	for ctx.Err() == nil {
+		attacker := attacker{addr: addr}
+		a.do(ctx, &attacker)
+		for _, conn := range attacker.open {
+			conn.Close()
+		}
 	}
 }
 
@@ -332,6 +329,19 @@ func (h held) more(before held) bool {
 	lines := defaults.history * defaults.maxMessage
 	return h.connections > before.connections || h.goroutines > before.goroutines || h.files > before.files ||
 		h.heap > before.heap+lines+1<<20
+}
+
+// holdsNoMore waits until the program holds no more than before.
+func (p program) holdsNoMore(t *testing.T, before held) (after held) {
+	t.Helper()
+	after = p.holds(t)
+	for began := time.Now(); after.more(before); after = p.holds(t) {
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("it held %+v before, and %+v after", before, after)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return after
 }
 
 // holds asks the program what it holds.
