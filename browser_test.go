@@ -277,7 +277,7 @@ func testRestart(t *testing.T, driver chromedriver) {
 	b.until("unsent messages", unsent+`.join() == "one,two,three" && $("#outbox .mark").first().text() == "unsent" && $("#msg").val() == ""`)
 	b.screenshot("offline.png")
 
-	startProgram(t, "-addr", addr)
+	second := startProgram(t, "-addr", addr)
 	hears := lines(t, join(t, addr))
 	b.run(`$("#now").trigger("click")`, nil)
 	b.untilLive()
@@ -288,6 +288,12 @@ func testRestart(t *testing.T, driver chromedriver) {
 			t.Errorf("heard %q, want %q", got, want)
 		}
 	}
+
+	second.Process.Kill()
+	b.until("word of it", `$("#word").text() == "offline"`)
+	startProgram(t, "-addr", addr)
+	b.untilLive() // by itself
+	b.until("what was there before", entries+`.join() == "before,one,two,three" && `+notices+`.length == 2`)
 }
 
 // A message that the server does not take is seen to be not sent, and is not tried

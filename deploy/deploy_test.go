@@ -21,16 +21,21 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// requireProgram skips the test if a program is not installed; on CI it fails it.
+// requireProgram skips the test if a program is not installed.
 func requireProgram(t *testing.T, name, onDebian string) {
 	t.Helper()
-	_, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") != "" {
-		t.Fatalf("%v; on Debian: %s", err, onDebian)
+	if _, err := exec.LookPath(name); err != nil {
+		missing(t, "%v; on Debian: %s", err, onDebian)
 	}
-	if err != nil {
-		t.Skipf("%v; on Debian: %s", err, onDebian)
+}
+
+// missing skips the test for what it needs and the machine lacks; on CI it fails it.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(format, args...)
 	}
+	t.Skipf(format, args...)
 }
 
 // build builds the chat as it is deployed, and returns the path of the program.
@@ -333,6 +338,9 @@ func TestUnit(t *testing.T) {
 // The image can be built, and has nothing in it but the program.
 func TestImage(t *testing.T) {
 	requireProgram(t, "buildah", "apt-get install buildah")
+	if os.Getuid() != 0 {
+		missing(t, "buildah can look into an image for root only")
+	}
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", snippet(t, "Dockerfile", nil))
 	program, err := os.ReadFile(built(t))
