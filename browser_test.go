@@ -71,6 +71,16 @@ func (b *browser) untilLive() {
 	b.until("connection", `$("#word").text() == "live"`)
 }
 
+// besideAnother starts a chat with someone in it, and opens its page.
+func besideAnother(t *testing.T, driver chromedriver) (ws *websocket.Conn, b *browser) {
+	t.Helper()
+	addr, _ := startServer(t, 4096)
+	ws = join(t, addr)
+	b = driver.open(t)
+	b.enter("http://" + addr + "/")
+	return ws, b
+}
+
 func testTwoWindows(t *testing.T, driver chromedriver) {
 	addr, stop := startServer(t, 4096)
 	b := driver.open(t)
@@ -169,10 +179,7 @@ func testScrolling(t *testing.T, driver chromedriver) {
 
 // While the tab is not in view, its title counts.
 func testUnread(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
-	ws := join(t, addr)
-	b := driver.open(t)
-	b.enter("http://" + addr + "/")
+	ws, b := besideAnother(t, driver)
 	hide := func(hidden bool) {
 		b.run(fmt.Sprintf(`Object.defineProperty(document, "hidden", {configurable: true, get: () => %v});
 			document.dispatchEvent(new Event("visibilitychange"));`, hidden), nil)
@@ -228,10 +235,7 @@ func testNoMarkup(t *testing.T, driver chromedriver) {
 }
 
 func testLinks(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
-	ws := join(t, addr)
-	b := driver.open(t)
-	b.enter("http://" + addr + "/")
+	ws, b := besideAnother(t, driver)
 	say(t, ws, "see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no ftp://no https:// http://[ mailto:a@example.org")
 	b.until("links", `$("#lines a").get().map(a => a.textContent).join(" ") == "https://example.org/a_(b)?c=d&e#f HTTP://EXAMPLE.ORG http://x.example/"`)
 	b.until("text unchanged", entries+`[0].startsWith("see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no")`)
@@ -496,10 +500,7 @@ func testProxiedPage(t *testing.T, driver chromedriver) {
 
 // The README's pictures, of a conversation on a desk and on a phone.
 func testPhone(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
-	ws := join(t, addr)
-	b := driver.open(t)
-	b.enter("http://" + addr + "/")
+	ws, b := besideAnother(t, driver)
 	b.focus("#name")
 	b.typeKeys("Ann")
 	b.focus("#msg")

@@ -127,11 +127,7 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 		const said = 127
 		l, _ := startInBubble(t)
 		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
-		long := strings.Repeat("x", 4096)
-		for range said {
-			ann.send(websocket.TextFrame, long)
-			ann.expect(websocket.TextFrame, long)
-		}
+		sayLong(ann, said)
 		start := time.Now()
 		for heard := 0; heard < said; time.Sleep(writeWait - renewDeadline) {
 			opcode, message, err := bob.readFrame()

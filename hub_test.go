@@ -68,14 +68,10 @@ func TestJoiningIsBounded(t *testing.T) {
 		const said = 100
 		l, _ := startInBubble(t)
 		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
-		long := strings.Repeat("x", 4096)
-		for range said {
-			ann.send(websocket.TextFrame, long)
-			ann.expect(websocket.TextFrame, long)
-		}
+		sayLong(ann, said)
 		for heard := 0; heard < said; {
 			_, message, err := bob.readFrame()
-			if err != nil || len(message) > 64<<10+len(long) {
+			if err != nil || len(message) > 64<<10+4096 {
 				t.Fatalf("a message of %d bytes, %v", len(message), err)
 			}
 			heard += 1 + strings.Count(message, "\n")
@@ -121,11 +117,7 @@ func TestStuckPeerIsLetGo(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l, _ := startInBubble(t)
 			ann, slow := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
-			long := strings.Repeat("x", 4096)
-			for range 2 * sendQueue {
-				ann.send(websocket.TextFrame, long)
-				ann.expect(websocket.TextFrame, long)
-			}
+			sayLong(ann, 2*sendQueue)
 			start := time.Now()
 			for {
 				if _, _, err := slow.readFrame(); err != nil {
@@ -138,6 +130,16 @@ func TestStuckPeerIsLetGo(t *testing.T) {
 			}
 		})
 	})
+}
+
+// sayLong has p say n lines of 4 KiB and hear each of them.
+func sayLong(p *rawPeer, n int) {
+	p.t.Helper()
+	long := strings.Repeat("x", 4096)
+	for range n {
+		p.send(websocket.TextFrame, long)
+		p.expect(websocket.TextFrame, long)
+	}
 }
 
 // talkPast has p say n lines and hear each of them, without waiting longer for any
