@@ -19,6 +19,7 @@ type certificate struct {
 	current *tls.Certificate
 	version [2]time.Time // when the files that current is from were changed
 	checked time.Time
+	failure string // what was wrong when they were last looked at, if anything
 }
 
 // checkPeriod is how often the files are looked at.
@@ -61,9 +62,19 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= checkPeriod {
 		c.checked = now
-		if err := c.load(); err != nil {
-			slog.Warn("the certificate can't be renewed", "err", err)
-		}
+		c.report(c.load())
 	}
 	return c.current, nil
+}
+
+// report logs err, if that is not known already.
+func (c *certificate) report(err error) {
+	failure := ""
+	if err != nil {
+		failure = err.Error()
+	}
+	if failure != "" && failure != c.failure {
+		slog.Warn("the certificate can't be renewed", "err", err)
+	}
+	c.failure = failure
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -42,6 +41,10 @@ const (
 	// Lines are joined into one message up to this many bytes, here and in the Hub. A
 	// line that is longer goes alone.
 	joinLimit = 64 << 10
+
+	// So much is taken from a connection at once, and gathered for one fan-out; then it
+	// fits into one message with what comes in last.
+	gatherLimit = joinLimit / 2
 
 	// A deadline is set anew only when it is this old: that costs more than it seems.
 	renewDeadline = time.Second
@@ -213,6 +216,9 @@ func (c *Conn) rest(d time.Duration) {
 func (c *Conn) end(err error) {
 	defer c.close()
 	if !errors.As(err, &c.answer) && errors.Is(err, os.ErrDeadlineExceeded) {
+		if !c.gone() {
+			c.hub.counters.silent.Add(1)
+		}
 		c.socket.Close() // nobody is there to take leave of
 	}
 	c.leave()
@@ -229,7 +235,7 @@ func (c *Conn) end(err error) {
 // report logs why c was let go, if that was the peer's fault.
 func (c *Conn) report() {
 	if f := c.farewell; f != nil && f.reason != "" && f != goingAway {
-		slog.Info("let go", "code", f.code, "reason", f.reason, "peer", c.socket.RemoteAddr(), "claim", c.claim)
+		c.hub.peerLog.Info("let go", "code", f.code, "reason", f.reason, "peer", c.socket.RemoteAddr(), "claim", c.claim)
 	}
 }
 

@@ -20,12 +20,12 @@ type counters struct {
 	connections atomic.Int64 // open now
 
 	// Since the start: connections; lines that came, and for how many connections they
-	// were queued; the same in bytes of text; peers let go because they read too slowly;
-	// and handshakes that were refused, by reason.
+	// were queued; the same in bytes of text; peers let go because they read too slowly,
+	// or because nothing came from them; and handshakes that were refused, by reason.
 	connected         expvar.Int
 	linesIn, linesOut expvar.Int
 	bytesIn, bytesOut expvar.Int
-	tooSlow           expvar.Int
+	tooSlow, silent   expvar.Int
 	refused           expvar.Map
 }
 
@@ -47,6 +47,7 @@ func (c *counters) vars() *expvar.Map {
 	vars.Set("bytes_received", &c.bytesIn)
 	vars.Set("bytes_delivered", &c.bytesOut)
 	vars.Set("let_go_as_too_slow", &c.tooSlow)
+	vars.Set("let_go_as_silent", &c.silent)
 	vars.Set("handshakes_refused", &c.refused)
 	return vars
 }

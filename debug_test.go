@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os/exec"
@@ -28,6 +29,7 @@ type vars struct {
 		BytesReceived  int            `json:"bytes_received"`
 		BytesDelivered int            `json:"bytes_delivered"`
 		TooSlow        int            `json:"let_go_as_too_slow"`
+		Silent         int            `json:"let_go_as_silent"`
 		Refused        map[string]int `json:"handshakes_refused"`
 	} `json:"chat"`
 	Memstats struct {
@@ -73,23 +75,35 @@ func TestCounters(t *testing.T) {
 	}
 }
 
-// A peer that reads nothing is counted when it is let go, once.
-func TestTooSlowIsCounted(t *testing.T) {
-	for name, say := range map[string]func(ann *rawPeer){
-		"the queue is full":      func(ann *rawPeer) { talkPast(t, ann, 2*sendQueue) },
-		"a write takes too long": func(ann *rawPeer) { talkPast(t, ann, 1) },
+// A peer that reads nothing, or says nothing, is counted when it is let go, once.
+func TestLettingGoIsCounted(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		said            int // lines, to the one who doesn't read
+		then            time.Duration
+		tooSlow, silent int64
+	}{
+		{"the queue is full", 2 * sendQueue, 2 * writeWait, 1, 0},
+		{"a write takes too long", 1, 2 * writeWait, 1, 0},
+		{"nothing comes", 0, pongWait + 2*renewDeadline, 0, 1},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newPipeListener()
 				hub, stop := start(l, defaults)
 				t.Cleanup(stop)
-				ann := upgrade(t, l.dial(t))
-				upgrade(t, l.dial(t))
-				say(ann)
-				time.Sleep(2 * writeWait)
-				if got := hub.counters.tooSlow.Value(); got != 1 {
-					t.Errorf("counted %d", got)
+				ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+				if test.said == 0 {
+					go io.Copy(io.Discard, bob.in)
+				}
+				talkPast(t, ann, test.said)
+				go io.Copy(io.Discard, ann.in)
+				time.Sleep(test.then / 2)
+				ann.send(websocket.PongFrame, "")
+				time.Sleep(test.then / 2)
+				tooSlow, silent := hub.counters.tooSlow.Value(), hub.counters.silent.Value()
+				if tooSlow != test.tooSlow || silent != test.silent {
+					t.Errorf("counted %d as too slow and %d as silent", tooSlow, silent)
 				}
 				if got := hub.counters.connections.Load(); got != 1 {
 					t.Errorf("%d connections are left", got)

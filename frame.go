@@ -240,7 +240,7 @@ func newMessageReader(ws *websocket.Conn, in *bufio.Reader, limit int, ping func
 		in:      in,
 		payload: func() (io.Reader, error) { return newFrameReader() },
 		limit:   limit,
-		batch:   joinLimit / 2,
+		batch:   gatherLimit,
 		ping:    ping,
 	}
 }

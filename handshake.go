@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -62,7 +61,7 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	http.Error(w, why.answer, why.status)
 	h.hub.counters.refused.Add(why.reason, 1)
-	slog.Info("refused", "reason", why.reason, "peer", r.RemoteAddr, "claim", claim(r))
+	h.hub.peerLog.Info("refused", "reason", why.reason, "peer", r.RemoteAddr, "claim", claim(r))
 }
 
 // check returns why r is refused, or nil. A full room comes first: a page can't see why

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -38,8 +39,9 @@ type Hub struct {
 	// Counts the registered connections whose sockets are not closed yet.
 	sockets sync.WaitGroup
 
-	// What has happened so far.
+	// What has happened so far; and a log of what peers do, within bounds.
 	counters counters
+	peerLog  *slog.Logger
 
 	// What has been gathered for the next fan-out, as it came from the readPumps, and
 	// how many bytes that is.
@@ -62,6 +64,7 @@ type Hub struct {
 func newHub(history int) *Hub {
 	return &Hub{
 		history:     newHistory(history),
+		peerLog:     slog.New(newSparing(slog.Default().Handler())),
 		connections: make(map[*Conn]bool),
 		broadcast:   make(chan []byte),
 		register:    make(chan *Conn),
@@ -153,7 +156,7 @@ func (h *Hub) gather(lines []byte) {
 }
 
 // full reports whether enough is gathered for one fan-out.
-func (h *Hub) full() bool { return h.size > joinLimit/2 }
+func (h *Hub) full() bool { return h.size > gatherLimit }
 
 // flush fans out what is gathered, and lets go of those who are leaving: at the last
 // call everyone is, and hears the others to the end.

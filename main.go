@@ -62,7 +62,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(2)
 	}
-	slog.SetDefault(slog.New(newSparing(slog.NewTextHandler(os.Stderr, nil))))
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err := run(cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(1)
@@ -159,7 +159,7 @@ func newServer(hub *Hub, cfg config) *http.Server {
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
-		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		ErrorLog:       slog.NewLogLogger(hub.peerLog.Handler(), slog.LevelWarn),
 	}
 	if cfg.tls != nil {
 		server.TLSConfig = &tls.Config{GetCertificate: cfg.tls.get}

@@ -128,6 +128,7 @@ type column struct {
 	unit          float64 // of the metric, if not 1
 	spread        bool    // the quartiles stand beside the median
 	ratio         bool    // so does the ratio to the yardstick
+	more          bool    // is better
 	rare          bool    // it is left out where all is zero, too
 }
 
@@ -141,7 +142,7 @@ func (c column) number(v float64) string {
 
 var columns = []column{
 	{metric: cpuPerLine, title: "CPU µs a line", format: "%.3g", spread: true, ratio: true},
-	{metric: linesPerSec, title: "lines/s", format: "%.0f", ratio: true},
+	{metric: linesPerSec, title: "lines/s", format: "%.0f", ratio: true, more: true},
 	{metric: p50, title: "p50 µs", format: "%.0f"},
 	{metric: p99, title: "p99 µs", format: "%.0f", spread: true, ratio: true},
 	{metric: maximum, title: "max µs", format: "%.0f"},
@@ -149,7 +150,7 @@ var columns = []column{
 	{metric: linesLost, title: "lines lost", format: "%.0f"},
 	{metric: linesWrong, title: "lines repeated or out of order", format: "%.0f", rare: true},
 	{metric: callsPerLine, title: "reads and writes a line", format: "%.3g"},
-	{metric: joinsPerSec, title: "joins/s", format: "%.0f", spread: true, ratio: true},
+	{metric: joinsPerSec, title: "joins/s", format: "%.0f", spread: true, ratio: true, more: true},
 	{metric: cpuPerJoin, title: "CPU µs a join", format: "%.0f", spread: true, ratio: true},
 	{metric: memory, title: "KB a connection", format: "%.1f", spread: true, ratio: true},
 }
@@ -224,15 +225,14 @@ func (r *reporter) cell(scenario, server string, c column) string {
 // glance is what tells the servers apart, in a few figures.
 var glance = []struct {
 	scenario string
-	more     bool // is better
 	column
 }{
-	{"quiet-1000", false, column{metric: cpuPerLine, title: "CPU µs a line, 50 lines/s", format: "%.3g", ratio: true}},
-	{"busy-1000", false, column{metric: cpuPerLine, title: "CPU µs a line, 2,000 lines/s", format: "%.3g", ratio: true}},
-	{"busy-1000", false, column{metric: p99, title: "p99 ms, 2,000 lines/s", format: "%.0f", unit: 1e3, ratio: true}},
-	{"flat-out-1000", true, column{metric: linesPerSec, title: "million lines/s, flat out", format: "%.3g", unit: 1e6, ratio: true}},
-	{"flat-out-1000", false, column{metric: connsLost, title: "connections lost, flat out", format: "%.0f"}},
-	{"idle-5000", false, column{metric: memory, title: "KB an idle connection (of 5,000)", format: "%.1f", ratio: true}},
+	{"quiet-1000", column{metric: cpuPerLine, title: "CPU µs a line, 50 lines/s", format: "%.3g", ratio: true}},
+	{"busy-1000", column{metric: cpuPerLine, title: "CPU µs a line, 2,000 lines/s", format: "%.3g", ratio: true}},
+	{"busy-1000", column{metric: p99, title: "p99 ms, 2,000 lines/s", format: "%.0f", unit: 1e3, ratio: true}},
+	{"flat-out-1000", column{metric: linesPerSec, title: "million lines/s, flat out", format: "%.3g", unit: 1e6, ratio: true}},
+	{"flat-out-1000", column{metric: connsLost, title: "connections lost, flat out", format: "%.0f"}},
+	{"idle-5000", column{metric: memory, title: "KB an idle connection (of 5,000)", format: "%.1f", ratio: true}},
 }
 
 // Glance is the table of the README.
@@ -252,25 +252,36 @@ func (r *reporter) Glance() string {
 	return markdown(rows)
 }
 
-// Better returns what others do better than this chat, at a glance and when it comes
-// to joining.
+// Better returns in what others are better than this chat, beyond the spread of both.
 func (r *reporter) Better() (better []string) {
-	joins := glance[0]
-	joins.scenario, joins.column = "joins-100", column{metric: cpuPerJoin, title: "CPU µs a join", format: "%.0f"}
-	for _, g := range append(slices.Clone(glance), joins) {
-		ours := r.values(g.scenario, "chat", g.metric)
-		for _, s := range r.servers {
-			theirs := r.values(g.scenario, s.name, g.metric)
-			if len(ours) == 0 || len(theirs) == 0 {
+	for _, s := range r.scenarios {
+		for _, c := range columns {
+			if !c.ratio || c.metric == linesPerSec && s.family != "flat-out" { // else it is given
 				continue
 			}
-			a, b := spreadOf(theirs), spreadOf(ours)
-			if g.more && a.low > b.high || !g.more && a.high < b.low {
-				better = append(better, fmt.Sprintf("%s: %s, this chat %s (%s)", s.what, g.number(a.median), g.number(b.median), g.title))
+			if who := r.betterAt(s.name(), c); len(who) > 0 {
+				ours, _ := r.Median(s.name(), "chat", c.metric)
+				better = append(better, fmt.Sprintf("%s, %s: %s; this chat %s", s.name(), c.title, strings.Join(who, ", "), c.number(ours)))
 			}
 		}
 	}
 	return better
+}
+
+// betterAt returns who has better figures in a scenario, and these.
+func (r *reporter) betterAt(scenario string, c column) (who []string) {
+	ours := r.values(scenario, "chat", c.metric)
+	for _, s := range r.servers {
+		theirs := r.values(scenario, s.name, c.metric)
+		if len(ours) == 0 || len(theirs) == 0 {
+			continue
+		}
+		a, b := spreadOf(theirs), spreadOf(ours)
+		if c.more && a.low > b.high || !c.more && a.high < b.low {
+			who = append(who, s.name+" "+c.number(a.median))
+		}
+	}
+	return who
 }
 
 // Rounds is how often each server took its turn.
