@@ -49,6 +49,10 @@ const (
 	// A deadline is set anew only when it is this old: that costs more than it seems.
 	renewDeadline = time.Second
 
+	// Bytes that the system may hold for a peer before a write waits. A write that waits
+	// goes on when a third of it is free: with more, a slow reader would seem to be stuck.
+	writeBuffer = 128 << 10
+
 	// Bytes that are read from the socket at once. What is longer than that is read
 	// without a buffer.
 	readBuffer = 512

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -103,6 +104,9 @@ func (h wsHandler) open(w http.ResponseWriter, r *http.Request) *refusal {
 		connections.Add(-1)
 		return &refusal{http.StatusInternalServerError, "no hijacker", err.Error()}
 	}
+	if tcp, ok := tcpOf(socket); ok {
+		tcp.SetWriteBuffer(writeBuffer)
+	}
 	c := newConn(h.hub, socket)
 	c.claim = claim(r)
 	c.allowance = newAllowance(h.cfg.rate)
@@ -139,6 +143,15 @@ func (c *Conn) start(w http.ResponseWriter, r *http.Request, buffer *bufio.ReadW
 		go c.readPump(c.newMessageReader(ws, in, maxMessage))
 	}}.ServeHTTP(hijacked{w, keptOpen{c.socket}, bufio.NewReadWriter(in, buffer.Writer)}, essentials(r))
 	return err
+}
+
+// tcpOf returns the TCP connection that socket is, or that is under it.
+func tcpOf(socket net.Conn) (tcp *net.TCPConn, ok bool) {
+	if secure, ok := socket.(*tls.Conn); ok {
+		socket = secure.NetConn()
+	}
+	tcp, ok = socket.(*net.TCPConn)
+	return tcp, ok
 }
 
 // input returns what the peer sends: first what it sent without waiting for the

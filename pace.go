@@ -15,11 +15,11 @@ const (
 	// When more than half of the room is late, it is given time to catch up, a step at
 	// a time. If nobody has made any of it for patience, and more for each who is late,
 	// they are stuck: they are not waited for again until they have caught up. And while
-	// they make some of it, but little, the Hub goes on when it has waited half of that for
-	// each frame in their queues: so those can't hold it who take just enough to be waited
-	// for. But where there is nobody else, nothing is gained by going on.
+	// they make some of it, but little, the Hub goes on when it has waited that long, and
+	// longer the fuller their queues are: so those can't hold it who take just enough to be
+	// waited for. But where there is nobody else, nothing is gained by going on.
 	catchUp     = time.Millisecond
-	patience    = 20 * catchUp
+	patience    = 100 * catchUp
 	patienceFor = 40 * time.Microsecond
 
 	// From this many waiting frames on, even a single connection slows the Hub down, by
@@ -112,7 +112,7 @@ func (p *pace) catchingUp() bool {
 	}
 	enough := patience + patienceFor*time.Duration(n)
 	if p.waited-p.progress < enough {
-		return p.waited < enough*time.Duration(p.waiting)/time.Duration(2*n)
+		return p.waited < enough*time.Duration(p.waiting+n)/time.Duration(late*n) // a frame each is being written
 	}
 	for _, c := range p.late {
 		c.stuck = true

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"runtime"
@@ -275,6 +276,25 @@ func TestReadersDoNotWaitForTheStuck(t *testing.T) {
 	})
 }
 
+// A room in which all but the speaker read slowly, but steadily, is what the speaker has to
+// wait for. Over TCP they seem to stand still for moments, and then to take much at once.
+func TestSlowRoom(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	peers := joinMany(t, addr, 4)
+	for _, p := range peers[1:] {
+		p.in = bufio.NewReaderSize(slowLine{p.Conn}, 8<<10)
+	}
+	crowd{1, 5000, 4000}.meet(peers)
+}
+
+// slowLine reads 8 KiB each 2 ms, which is 4 MB a second.
+type slowLine struct{ net.Conn }
+
+func (s slowLine) Read(b []byte) (int, error) {
+	time.Sleep(2 * time.Millisecond)
+	return s.Conn.Read(b[:min(len(b), 8<<10)])
+}
+
 // What waits for peers who are stuck together is the same for all, and bounded.
 func TestStuckPeersPinLittleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -374,7 +394,7 @@ func TestPace(t *testing.T) {
 				p.take(1, 1, 2)
 			}
 		}},
-		{"most of the room takes just enough to be waited for", []int{1, 20, 20}, 121 * catchUp, func(p *paced) {
+		{"most of the room takes just enough to be waited for", []int{1, 40, 40}, 285 * catchUp, func(p *paced) {
 			if p.waited%(15*catchUp) == 14*catchUp {
 				p.take(1, 1, 2)
 			}
@@ -385,8 +405,8 @@ func TestPace(t *testing.T) {
 				p.take(1, 0, 1)
 			}
 		}},
-		{"the whole room is stuck and someone joins", []int{late, late}, 30 * catchUp, func(p *paced) {
-			if p.waited == 29*catchUp {
+		{"the whole room is stuck and someone joins", []int{late, late}, 130 * catchUp, func(p *paced) {
+			if p.waited == 129*catchUp {
 				p.welcome()
 			}
 		}},
