@@ -235,13 +235,10 @@ func TestNoWriteDeadlineRemains(t *testing.T) {
 	_, stop := start(watched, cfg)
 	t.Cleanup(stop)
 	ann := upgrade(t, dialTLS(t, listener.Addr().String()))
+	watched.expectNone(t)
 	ann.send(websocket.TextFrame, "hello")
 	ann.expect(websocket.TextFrame, "hello")
-	for began := time.Now(); !watched.last.Load().(time.Time).IsZero(); runtime.Gosched() {
-		if time.Since(began) > writeWait/2 {
-			t.Fatal("the deadline remains")
-		}
-	}
+	watched.expectNone(t)
 }
 
 // watchedListener watches the write deadlines of its connections.
@@ -253,6 +250,16 @@ type watchedListener struct {
 func (l *watchedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	return watchedConn{conn, l}, err
+}
+
+// expectNone waits until there is no deadline.
+func (l *watchedListener) expectNone(t *testing.T) {
+	t.Helper()
+	for began := time.Now(); !l.last.Load().(time.Time).IsZero(); runtime.Gosched() {
+		if time.Since(began) > writeWait/2 {
+			t.Fatal("the deadline remains")
+		}
+	}
 }
 
 type watchedConn struct {

@@ -108,6 +108,9 @@ type Conn struct {
 	// whether there is no other for writing.
 	readSet, writeSet time.Time
 	lastWrite         bool
+
+	// Whether the peer can't be written to any more. Only writePump uses it.
+	deaf bool
 }
 
 func newConn(hub *Hub, socket net.Conn) *Conn {
@@ -123,12 +126,12 @@ func newConn(hub *Hub, socket net.Conn) *Conn {
 // silenceReader reads a Conn's socket until the peer has been silent for pongWait, or
 // writePump has ended. While something waits to be written the peer may not have been
 // asked yet whether it lives; then it is writeWait that ends the waiting. When the chat
-// stops, goingAway ends what is read after the first pause.
+// stops, goingAway ends what is read after a pause.
 type silenceReader struct{ c *Conn }
 
 func (r silenceReader) Read(p []byte) (int, error) {
 	c := r.c
-	for {
+	for last := false; ; {
 		if now := time.Now(); now.Sub(c.readSet) >= renewDeadline {
 			c.renewReading(now)
 		}
@@ -144,8 +147,10 @@ func (r silenceReader) Read(p []byte) (int, error) {
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return n, err
-		case c.hub.stopping():
+		case c.hub.stopping() && last:
 			return n, goingAway
+		case c.hub.stopping():
+			last = true // something may have come while this goroutine was not awake
 		case len(c.send) == 0:
 			return n, err
 		}
@@ -263,6 +268,8 @@ func (c *Conn) pong(payload []byte) error {
 	select {
 	case c.pongs <- controlFrame(websocket.PongFrame, payload):
 		return nil
+	case <-c.hub.lastCall: // what stands behind the ping matters more
+		return nil
 	case <-c.written:
 		return net.ErrClosed
 	}
@@ -295,7 +302,7 @@ func (c *Conn) writePump() {
 			err = c.write(f.whole())
 		}
 		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) && !c.dropped.Load() {
+			if !c.dropped.Load() {
 				c.hub.counters.tooSlow.Add(1)
 			}
 			c.socket.Close()
@@ -384,9 +391,14 @@ func (c *Conn) finish() {
 	}
 }
 
-// write writes b, within writeWait, or up to renewDeadline less. Once the Hub has dropped c, what is left has one
-// writeWait together.
+// write writes b, within writeWait, or up to renewDeadline less. Once the Hub has dropped c,
+// what is left has one writeWait together. The error is that this was not enough. Any other
+// shows that the peer is gone: nothing more is written, but what it has said may still be
+// read, and readPump will notice.
 func (c *Conn) write(b []byte) error {
+	if c.deaf {
+		return nil
+	}
 	if now := time.Now(); !c.lastWrite && (now.Sub(c.writeSet) >= renewDeadline || c.dropped.Load()) {
 		c.lastWrite = c.dropped.Load()
 		c.writeSet = now
@@ -398,6 +410,10 @@ func (c *Conn) write(b []byte) error {
 		// that is no old deadline may be in its way.
 		c.writeSet = time.Time{}
 		c.socket.SetWriteDeadline(c.writeSet)
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		c.deaf = true
+		return nil
 	}
 	return err
 }

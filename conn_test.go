@@ -192,7 +192,7 @@ func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
 	}{
 		{"peer closes", 0, func(p *rawPeer, _ func()) { p.send(websocket.CloseFrame, "\x03\xe8") }},
 		{"peer is refused", 0, func(p *rawPeer, _ func()) { p.send(websocket.BinaryFrame, "") }},
-		{"server stops", lastPause, func(_ *rawPeer, stop func()) { go stop() }},
+		{"server stops", 2 * lastPause, func(_ *rawPeer, stop func()) { go stop() }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -210,6 +210,20 @@ func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who says much, and hangs up at once without reading, is heard to the end.
+func TestSaidAndGone(t *testing.T) {
+	const said = 3000
+	addr, _ := startServer(t, 4096)
+	ann, bob := joinRaw(t, addr), dial(t, addr)
+	var packet []byte
+	for _, line := range numbered(0, said) {
+		packet = append(packet, clientFrame(0x81, line)...)
+	}
+	upgrade(t, bob).write(packet)
+	bob.Close()
+	expectLines(t, ann, numbered(0, said)...)
 }
 
 // A peer may close its half of the connection right behind its close frame.

@@ -60,16 +60,18 @@ func serveDebug(listener net.Listener, c *counters) {
 	server.Serve(listener)
 }
 
-// sparing is a slog.Handler that handles a record each logPeriod, and logBurst at once
-// after some quiet. In the next one it says how many it has left out.
+// sparing is a slog.Handler for what peers cause. It handles a record each logPeriod, and
+// logBurst at once after some quiet, with messages of no more than logMessage. The next
+// record says how many were left out.
 type sparing struct {
 	slog.Handler
 	budget *budget
 }
 
 const (
-	logPeriod = 10 * time.Second // some 2 MB a day
-	logBurst  = 100
+	logPeriod  = 10 * time.Second
+	logBurst   = 100
+	logMessage = 200 // bytes, before unprintable ones are quoted
 )
 
 // budget is how much sparing may log; those that are made of one share it.
@@ -86,6 +88,7 @@ func (s sparing) Handle(ctx context.Context, r slog.Record) error {
 	if !ok {
 		return nil
 	}
+	r.Message = r.Message[:min(len(r.Message), logMessage)]
 	if leftOut > 0 {
 		r.AddAttrs(slog.Int("left_out", leftOut))
 	}

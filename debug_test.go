@@ -3,6 +3,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -153,6 +155,28 @@ func TestLogIsBounded(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// net/http logs what crypto/tls says of a handshake, and that may have been said by a peer,
+// at length.
+func TestRecordsAreShort(t *testing.T) {
+	c := newCertificate(t)
+	p := startProgram(t, "-cert", c.certFile, "-key", c.keyFile)
+	unknown := slices.Repeat([]string{strings.Repeat("\xff", 250)}, 250)
+	for range 10 {
+		tls.Client(dial(t, p.addr), &tls.Config{InsecureSkipVerify: true, NextProtos: unknown}).Handshake()
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	p.Wait()
+	records := strings.SplitAfter(p.log.String(), "\n")
+	if len(records) != 1+10+1+1 {
+		t.Errorf("%d records: %.1000q", len(records), records)
+	}
+	for _, record := range records {
+		if len(record) > 2000 {
+			t.Errorf("a record of %d bytes: %.300s", len(record), record)
+		}
+	}
 }
 
 // What a peer says of itself is logged as what it says, in quotes, and not at length.

@@ -139,6 +139,7 @@ func (c *Conn) start(w http.ResponseWriter, r *http.Request, buffer *bufio.ReadW
 	err := errors.New("the handshake could not be answered")
 	websocket.Server{Handler: func(ws *websocket.Conn) {
 		err = nil
+		c.socket.SetWriteDeadline(time.Time{}) // writePump sets its own
 		go c.writePump()
 		go c.readPump(c.newMessageReader(ws, in, maxMessage))
 	}}.ServeHTTP(hijacked{w, keptOpen{c.socket}, bufio.NewReadWriter(in, buffer.Writer)}, essentials(r))
@@ -148,7 +149,7 @@ func (c *Conn) start(w http.ResponseWriter, r *http.Request, buffer *bufio.ReadW
 // tcpOf returns the TCP connection that socket is, or that is under it.
 func tcpOf(socket net.Conn) (tcp *net.TCPConn, ok bool) {
 	if secure, ok := socket.(*tls.Conn); ok {
-		socket = secure.NetConn()
+		socket = secure.NetConn().(patientConn).Conn
 	}
 	tcp, ok = socket.(*net.TCPConn)
 	return tcp, ok
@@ -165,9 +166,9 @@ func (c *Conn) input(buffer *bufio.Reader) io.Reader {
 }
 
 // essentials returns the part of an upgrade request that x/net needs. Subprotocols
-// are not among it: there are none.
+// are not among it: there are none. Host and path are anything that can be parsed.
 func essentials(r *http.Request) *http.Request {
-	return &http.Request{Method: r.Method, Host: r.Host, URL: r.URL, TLS: r.TLS, Header: http.Header{
+	return &http.Request{Method: r.Method, Host: "chat", URL: &url.URL{Path: "/ws"}, Header: http.Header{
 		"Connection":            {"Upgrade"},
 		"Upgrade":               {"websocket"},
 		"Sec-Websocket-Key":     {r.Header.Get("Sec-WebSocket-Key")},

@@ -84,6 +84,17 @@ func TestEmptyHost(t *testing.T) {
 	}
 }
 
+// A host that is none is no reason to fail where it is too late to say so.
+func TestHostIsNoHost(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	p := &rawPeer{dial(t, addr), t, nil}
+	p.in = bufio.NewReader(p.Conn)
+	p.write([]byte(strings.Replace(upgradeRequest, "Host: chat", "Host: a%zz", 1)))
+	p.readHandshake()
+	p.send(websocket.TextFrame, "hello")
+	p.expect(websocket.TextFrame, "hello")
+}
+
 // A second origin beside a good one is no way in.
 func TestTwoOrigins(t *testing.T) {
 	addr, _ := startServer(t, 4096)

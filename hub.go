@@ -54,10 +54,10 @@ type Hub struct {
 	// What has been fanned out.
 	history history
 
-	// Connections that have unregistered, but whose own last words may be among what
-	// is gathered; and how many have not.
+	// Connections that have not unregistered, and may broadcast; and those that have, but
+	// whose own last words may be among what is gathered.
+	speakers map[*Conn]bool
 	leaving  []*Conn
-	speakers int
 }
 
 // newHub returns a Hub that holds so many lines for those who ask for them.
@@ -66,6 +66,7 @@ func newHub(history int) *Hub {
 		history:     newHistory(history),
 		peerLog:     slog.New(newSparing(slog.Default().Handler())),
 		connections: make(map[*Conn]bool),
+		speakers:    make(map[*Conn]bool),
 		broadcast:   make(chan []byte),
 		register:    make(chan *Conn),
 		unregister:  make(chan *Conn),
@@ -85,14 +86,15 @@ func (h *Hub) run(ctx context.Context) {
 	}
 
 	close(h.lastCall)
-	for c := range h.connections {
+	for c := range h.speakers {
 		c.hurry()
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
-	for h.speakers > 0 && h.step(ctx, nil) {
+	for len(h.speakers) > 0 && h.step(ctx, nil) {
 	}
 	h.flush()
+	h.release()
 	for c := range h.connections {
 		h.drop(c, goingAway)
 	}
@@ -108,7 +110,7 @@ func (h *Hub) step(ctx context.Context, pings <-chan time.Time) bool {
 	case c := <-h.register:
 		h.add(c)
 	case c := <-h.unregister:
-		h.speakers--
+		delete(h.speakers, c)
 		h.leaving = append(h.leaving, c)
 	case l := <-lines:
 		h.gather(l)
@@ -129,7 +131,7 @@ func (h *Hub) step(ctx context.Context, pings <-chan time.Time) bool {
 func (h *Hub) add(c *Conn) {
 	h.connections[c] = true
 	h.sockets.Add(1)
-	h.speakers++
+	h.speakers[c] = true
 	h.counters.connected.Add(1)
 	h.pace.welcome()
 	if c.since != nil {
@@ -158,7 +160,7 @@ func (h *Hub) gather(lines []byte) {
 // full reports whether enough is gathered for one fan-out.
 func (h *Hub) full() bool { return h.size > gatherLimit }
 
-// flush fans out what is gathered, and lets go of those who are leaving: at the last
+// flush fans out what is gathered, and lets go of those who are leaving: but at the last
 // call everyone is, and hears the others to the end.
 func (h *Hub) flush() {
 	if len(h.gathered) > 0 {
@@ -171,9 +173,13 @@ func (h *Hub) flush() {
 		h.size = 0
 		h.pace.set()
 	}
-	if h.speakers > 0 && h.stopping() {
-		return
+	if !h.stopping() {
+		h.release()
 	}
+}
+
+// release lets go of those who are leaving.
+func (h *Hub) release() {
 	for _, c := range h.leaving {
 		h.drop(c, c.answer)
 	}

@@ -113,7 +113,7 @@ func serve(ctx context.Context, listener net.Listener, hub *Hub, cfg config) err
 	})
 	var err error
 	if cfg.tls != nil {
-		err = server.ServeTLS(listener, "", "")
+		err = server.ServeTLS(patientListener{listener, hub}, "", "")
 	} else {
 		err = server.Serve(listener)
 	}
