@@ -212,18 +212,24 @@ func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
 	}
 }
 
-// Who says much, and hangs up at once without reading, is heard to the end.
+// Who says much, and hangs up at once without reading, is heard to the end, be it slowly.
 func TestSaidAndGone(t *testing.T) {
-	const said = 3000
-	addr, _ := startServer(t, 4096)
-	ann, bob := joinRaw(t, addr), dial(t, addr)
-	var packet []byte
-	for _, line := range numbered(0, said) {
-		packet = append(packet, clientFrame(0x81, line)...)
+	for _, rate := range []int{0, 2000} {
+		t.Run(fmt.Sprint("rate ", rate), func(t *testing.T) {
+			const said = 3000
+			cfg := defaults
+			cfg.rate = rate
+			addr, _, _ := startWith(t, cfg)
+			ann, bob := joinRaw(t, addr), dial(t, addr)
+			var packet []byte
+			for _, line := range numbered(0, said) {
+				packet = append(packet, clientFrame(0x81, line)...)
+			}
+			upgrade(t, bob).write(packet)
+			bob.Close()
+			expectLines(t, ann, numbered(0, said)...)
+		})
 	}
-	upgrade(t, bob).write(packet)
-	bob.Close()
-	expectLines(t, ann, numbered(0, said)...)
 }
 
 // A peer may close its half of the connection right behind its close frame.
