@@ -42,8 +42,8 @@ const (
 	// line that is longer goes alone.
 	joinLimit = 64 << 10
 
-	// So much is taken from a connection at once, and gathered for one fan-out; then it
-	// fits into one message with what comes in last.
+	// When more than that has been taken from a connection at once, or gathered for one
+	// fan-out, it goes on: with what came last it mostly fits into one message.
 	gatherLimit = joinLimit / 2
 
 	// A deadline is set anew only when it is this old: that costs more than it seems.
@@ -92,7 +92,7 @@ type Conn struct {
 	// What is written last. Set by the Hub before it closes send.
 	farewell *closeFrame
 
-	// Set by the Hub before it closes send, for a writePump that is busy.
+	// Set by the Hub after farewell, before it closes send: for a writePump that is busy.
 	dropped atomic.Bool
 
 	// Whether waiting for this connection has been no use. Only the Hub's pace uses it.
@@ -243,7 +243,11 @@ func (c *Conn) end(err error) {
 
 // report logs why c was let go, if that was the peer's fault.
 func (c *Conn) report() {
-	if f := c.farewell; f != nil && f.reason != "" && f != goingAway {
+	f := c.answer
+	if f == nil && c.dropped.Load() { // else farewell may be about to be set
+		f = c.farewell
+	}
+	if f != nil && f.reason != "" && f != goingAway {
 		c.hub.peerLog.Info("let go", "code", f.code, "reason", f.reason, "peer", c.socket.RemoteAddr(), "claim", c.claim)
 	}
 }
