@@ -82,9 +82,8 @@ type Conn struct {
 	// Pongs to be written, from readPump to writePump.
 	pongs chan *frame
 
-	// Closed when writePump has ended, which it did at writeEnd.
-	written  chan struct{}
-	writeEnd time.Time
+	// Closed when writePump has ended.
+	written chan struct{}
 
 	// What readPump wants to be written last. Set before it unregisters.
 	answer *closeFrame
@@ -98,14 +97,15 @@ type Conn struct {
 	// Whether waiting for this connection has been no use. Only the Hub's pace uses it.
 	stuck bool
 
-	// How fast the peer may speak. Only readPump uses it.
-	allowance allowance
+	// How fast the peer may speak, or nil if that is not limited. Only readPump uses it.
+	allowance *allowance
 
 	// What the peer, or a proxy, says of where it comes from.
 	claim string
 
 	// Of the deadlines: when they were set, for readPump and for writePump, and
-	// whether there is no other for writing.
+	// whether there is no other for writing. When writePump has ended, writeSet is when it
+	// did.
 	readSet, writeSet time.Time
 	lastWrite         bool
 
@@ -137,7 +137,7 @@ func (r silenceReader) Read(p []byte) (int, error) {
 		}
 		select {
 		case <-c.written: // writePump may have set its deadline before this one
-			c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
+			c.socket.SetReadDeadline(c.writeSet.Add(closeWait))
 			return 0, net.ErrClosed
 		case <-c.hub.lastCall:
 			c.hurry()
@@ -170,7 +170,7 @@ func (c *Conn) hurry() { c.socket.SetReadDeadline(time.Now().Add(lastPause)) }
 // newMessageReader returns the reader for readPump.
 func (c *Conn) newMessageReader(ws *websocket.Conn, in *bufio.Reader, maxMessage int) *messageReader {
 	r := newMessageReader(ws, in, maxMessage, c.pong)
-	if c.allowance.limited() {
+	if c.allowance != nil {
 		r.batch = 0 // each is waited for
 	}
 	return r
@@ -203,7 +203,7 @@ func (c *Conn) relay(r *messageReader) error {
 			return net.ErrClosed
 		}
 	}
-	if c.allowance.limited() && err == nil {
+	if c.allowance != nil && err == nil {
 		c.rest(c.allowance.use(time.Now()))
 	}
 	return err
@@ -236,7 +236,7 @@ func (c *Conn) end(err error) {
 	// might never see the close frame (RFC 6455, section 7.1.1).
 	io.Copy(io.Discard, silenceReader{c})
 	<-c.written
-	c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
+	c.socket.SetReadDeadline(c.writeSet.Add(closeWait))
 	io.Copy(io.Discard, c.socket)
 	c.report()
 }
@@ -285,9 +285,9 @@ func (c *Conn) pong(payload []byte) error {
 // the Hub closes c.send or a write fails.
 func (c *Conn) writePump() {
 	defer func() {
-		c.writeEnd = time.Now()
+		c.writeSet = time.Now()
 		close(c.written)
-		c.socket.SetReadDeadline(c.writeEnd.Add(closeWait))
+		c.socket.SetReadDeadline(c.writeSet.Add(closeWait))
 	}()
 	if c.since != nil && c.writePast() != nil {
 		c.socket.Close()

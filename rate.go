@@ -7,20 +7,18 @@ import "time"
 // allowance is how much a peer may say: so many messages a second, and as many as that
 // at once after a second of silence.
 type allowance struct {
-	perMessage time.Duration // 0 if there is no limit
-	spent      time.Time     // up to when the time for what has been said reaches
+	perMessage time.Duration
+	spent      time.Time // up to when the time for what has been said reaches
 }
 
-// newAllowance returns the allowance of so many messages a second, or of any number if
-// that is 0.
-func newAllowance(rate int) allowance {
+// newAllowance returns the allowance of so many messages a second, or nil if that is 0:
+// then there is no limit.
+func newAllowance(rate int) *allowance {
 	if rate == 0 {
-		return allowance{}
+		return nil
 	}
-	return allowance{perMessage: time.Second / time.Duration(rate)}
+	return &allowance{perMessage: time.Second / time.Duration(rate)}
 }
-
-func (a *allowance) limited() bool { return a.perMessage > 0 }
 
 // use uses it for a message at that time, and returns how long the next has to wait.
 func (a *allowance) use(now time.Time) time.Duration {
