@@ -71,6 +71,16 @@ func (b *browser) untilLive() {
 	b.until("connection", `$("#word").text() == "live"`)
 }
 
+// throughCuttable opens the page of the chat at addr through a network that can be cut.
+func throughCuttable(t *testing.T, driver chromedriver, addr string) (network *cuttable, b *browser) {
+	t.Helper()
+	network = &cuttable{to: addr}
+	url := network.listen(t)
+	b = driver.open(t)
+	b.enter(url + "/")
+	return network, b
+}
+
 // besideAnother starts a chat with someone in it, and opens its page.
 func besideAnother(t *testing.T, driver chromedriver) (ws *websocket.Conn, b *browser) {
 	t.Helper()
@@ -115,10 +125,7 @@ func testTwoWindows(t *testing.T, driver chromedriver) {
 // is turned to.
 func testBackAtOnce(t *testing.T, driver chromedriver) {
 	addr, _ := startServer(t, 4096)
-	network := &cuttable{to: addr}
-	url := network.listen(t)
-	b := driver.open(t)
-	b.enter(url + "/")
+	network, b := throughCuttable(t, driver, addr)
 	b.run(`const later = window.setTimeout; window.setTimeout = (f, ms) => later(f, ms < 600 ? 3600e3 : ms)`, nil)
 	for _, event := range []string{`window.dispatchEvent(new Event("online"))`, `document.dispatchEvent(new Event("visibilitychange"))`} {
 		network.heal() // which ends the connection
@@ -334,10 +341,7 @@ func testRefusedMessage(t *testing.T, driver chromedriver) {
 func testCutOff(t *testing.T, driver chromedriver) {
 	addr, _ := startServer(t, 4096)
 	hears := lines(t, join(t, addr))
-	network := &cuttable{to: addr}
-	url := network.listen(t)
-	b := driver.open(t)
-	b.enter(url + "/")
+	network, b := throughCuttable(t, driver, addr)
 	b.typeKeys("first" + enter)
 	b.until("echo", entries+`.join() == "first"`)
 
@@ -373,10 +377,7 @@ func testMissed(t *testing.T, driver chromedriver) {
 	addr, _ := startHolding(t, 2)
 	ws := join(t, addr)
 	hears := lines(t, ws)
-	network := &cuttable{to: addr}
-	url := network.listen(t)
-	b := driver.open(t)
-	b.enter(url + "/")
+	network, b := throughCuttable(t, driver, addr)
 	say(t, ws, "first")
 	b.until("first line", entries+`.join() == "first"`)
 	network.cut(true, true)
@@ -391,15 +392,13 @@ func testMissed(t *testing.T, driver chromedriver) {
 // What was typed while offline outlives a reload.
 func testReloadOffline(t *testing.T, driver chromedriver) {
 	addr, _ := startServer(t, 4096)
-	network := &cuttable{to: addr}
-	url := network.listen(t)
-	b := driver.open(t)
-	b.enter(url + "/")
+	network, b := throughCuttable(t, driver, addr)
 	network.cut(true, true)
 	b.typeKeys("still here" + enter)
 	b.until("unsent message", unsent+`.join() == "still here"`)
 	network.heal()
-	b.enter(url + "/")
+	b.call("POST", "/refresh", map[string]any{}, nil)
+	b.untilLive()
 	b.until("sent message", entries+`.join() == "still here" && $("#outbox *").length == 0`)
 }
 

@@ -90,20 +90,39 @@ func (h wsHandler) full(connections int64) bool {
 // is answered: a peer that knows itself connected misses nothing. Once the connection
 // is taken over from net/http there is no refusal any more; it is closed.
 func (h wsHandler) open(w http.ResponseWriter, r *http.Request) *refusal {
-	connections := &h.hub.counters.connections
-	if h.full(connections.Add(1)) {
-		connections.Add(-1)
+	connections, registered := &h.hub.counters.connections, false
+	defer func() {
+		if !registered {
+			connections.Add(-1)
+		}
+	}()
+	switch {
+	case h.full(connections.Add(1)): // check has seen room, but so it may for others
 		return roomFull
-	}
-	if h.hub.stopping() {
-		connections.Add(-1)
+	case h.hub.stopping():
 		return stopping
 	}
 	socket, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		connections.Add(-1)
 		return &refusal{http.StatusInternalServerError, "no hijacker", err.Error()}
 	}
+	c := h.newConn(socket, r)
+	select {
+	case h.hub.register <- c:
+		registered = true
+	case <-h.hub.done:
+		socket.Close()
+		return nil
+	}
+	if err := c.start(w, r, buffer, h.cfg.maxMessage); err != nil {
+		c.leave()
+		c.close()
+	}
+	return nil
+}
+
+// newConn returns the Conn of a request whose connection is socket.
+func (h wsHandler) newConn(socket net.Conn, r *http.Request) *Conn {
 	if tcp, ok := tcpOf(socket); ok {
 		tcp.SetWriteBuffer(writeBuffer)
 	}
@@ -114,18 +133,7 @@ func (h wsHandler) open(w http.ResponseWriter, r *http.Request) *refusal {
 		since := parsePlace(query.Get("since"))
 		c.since = &since
 	}
-	select {
-	case h.hub.register <- c:
-	case <-h.hub.done:
-		connections.Add(-1)
-		socket.Close()
-		return nil
-	}
-	if err := c.start(w, r, buffer, h.cfg.maxMessage); err != nil {
-		c.leave()
-		c.close()
-	}
-	return nil
+	return c
 }
 
 // start has x/net answer the handshake, and starts the pumps. It returns when they run,

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -235,6 +236,20 @@ func TestRushForAFullRoom(t *testing.T) {
 	}
 	if let[101] != 5 || let[503] != 45 {
 		t.Errorf("answered with %v", let)
+	}
+	if got := hub.counters.connections.Load(); got != 5 {
+		t.Errorf("%d are counted", got)
+	}
+}
+
+// Room that a request has seen may have been taken when it is to sit down.
+func TestRoomIsGoneMeanwhile(t *testing.T) {
+	cfg := defaults
+	cfg.maxConns = 5
+	hub := newHub(0)
+	hub.counters.connections.Store(5)
+	if why := (wsHandler{hub, cfg}).open(httptest.NewRecorder(), httptest.NewRequest("GET", "/ws", nil)); why != roomFull {
+		t.Errorf("refused for %v", why)
 	}
 	if got := hub.counters.connections.Load(); got != 5 {
 		t.Errorf("%d are counted", got)

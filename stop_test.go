@@ -5,8 +5,10 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -57,6 +59,40 @@ func TestStopOverTLSLosesNothing(t *testing.T) {
 	if heard := hub.counters.linesIn.Value(); heard != peers*each {
 		t.Errorf("heard %d lines of %d", heard, peers*each)
 	}
+}
+
+// That a deadline has passed shows that the reader was late, not that nothing has come: at
+// the last call it looks once more. Under TLS each read of a record does so.
+func TestLateReaderLooksOnceMore(t *testing.T) {
+	hub := newHub(0)
+	close(hub.lastCall)
+	for name, reader := range map[string]func(net.Conn) io.Reader{
+		"TCP":       func(socket net.Conn) io.Reader { return silenceReader{newConn(hub, socket)} },
+		"under TLS": func(socket net.Conn) io.Reader { return patientConn{socket, hub} },
+	} {
+		b := make([]byte, 10)
+		if n, err := reader(&lateConn{late: 1}).Read(b); err != nil || string(b[:n]) != "last words" {
+			t.Errorf("%s: %q, %v", name, b[:n], err)
+		}
+		if n, err := reader(&lateConn{late: 2}).Read(b); n != 0 || err == nil {
+			t.Errorf("%s: it waits for ever: %d bytes, %v", name, n, err)
+		}
+	}
+}
+
+// lateConn is a connection whose deadline passes so often before something is read.
+type lateConn struct {
+	net.Conn
+	late int
+}
+
+func (c *lateConn) SetReadDeadline(time.Time) error { return nil }
+
+func (c *lateConn) Read(b []byte) (int, error) {
+	if c.late--; c.late >= 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(b, "last words"), nil
 }
 
 // A peer that doesn't read may have said something, too, behind a ping even.
