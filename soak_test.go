@@ -186,7 +186,9 @@ var faults = []func(ctx context.Context, a *attacker){
 	func(ctx context.Context, a *attacker) { // vanishes in the middle of a frame
 		conn := a.join(ctx)
 		conn.Write(clientFrame(0x81, "never finished")[:rand.IntN(15)+1])
-		conn.(*net.TCPConn).SetLinger(rand.IntN(2) - 1)
+		if tcp, ok := conn.(*net.TCPConn); ok { // else it could not be dialled
+			tcp.SetLinger(rand.IntN(2) - 1)
+		}
 		a.rest(ctx)
 	},
 	func(ctx context.Context, a *attacker) { // breaks the protocol
