@@ -77,11 +77,11 @@ func benchmarkReceive(b *testing.B, frame []byte, size int, message any) {
 func BenchmarkEncode(b *testing.B) {
 	for _, size := range []int{16, 64, 1 << 10, 4 << 10, 64 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("bytes=%d/by=chat", size), func(b *testing.B) {
-			lines := make([]byte, maxHeader+size, maxHeader+size+1)
+			line := append(bytes.Repeat([]byte("x"), size), '\n')
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				textFrame(lines).whole()
+				textFrame(line)
 			}
 		})
 		b.Run(fmt.Sprintf("bytes=%d/by=Send", size), func(b *testing.B) {
@@ -181,24 +181,24 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 		c := newConn(hub, ear{audience: a})
 		conns = append(conns, c)
 		hub.register <- c
-		go func() {
-			defer hub.sockets.Done()
-			c.writePump()
-		}()
+		c.writing.Add(1)
+		go c.writePump()
 	}
 	b.Cleanup(func() {
 		for _, c := range conns {
 			c.leave()
 		}
 		cancel()
-		hub.wait()
+		<-hub.done
+		for _, c := range conns {
+			c.writing.Wait()
+		}
 	})
-	line := strings.Repeat("x", lineSize)
+	line := append(bytes.Repeat([]byte("x"), lineSize), '\n')
 	for range min(a.size, 16) {
 		speakers = append(speakers, func(lines int) {
 			for range lines {
-				block := make([]byte, maxHeader, maxHeader+lineSize+1)
-				hub.broadcast <- append(block, line...)
+				hub.broadcast <- bytes.Clone(line)
 			}
 		})
 	}

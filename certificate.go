@@ -1,13 +1,8 @@
-// certificate.go: TLS: the certificate, read again when its file changes, and connections
-// that are read to the end when the chat stops.
-
 package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -80,35 +75,4 @@ func (c *certificate) report(err error) {
 		slog.Warn("the certificate can't be renewed", "err", err)
 	}
 	c.failure = failure
-}
-
-// patientListener accepts the connections under those of crypto/tls, which reads several
-// times for a record. Any of these reads may find that the deadline has passed while its
-// goroutine was not awake; when the chat stops it tries again, so that nothing is left
-// that had come before.
-type patientListener struct {
-	net.Listener
-	hub *Hub
-}
-
-func (l patientListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return patientConn{conn, l.hub}, nil
-}
-
-type patientConn struct {
-	net.Conn
-	hub *Hub
-}
-
-func (c patientConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.hub.stopping() {
-		c.Conn.SetReadDeadline(time.Now().Add(lastPause))
-		n, err = c.Conn.Read(p)
-	}
-	return n, err
 }

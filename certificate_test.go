@@ -3,12 +3,17 @@
 package main
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"math/big"
@@ -16,10 +21,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/websocket"
@@ -119,6 +123,9 @@ func TestHTTP2(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if h := response.Header; h.Get("Connection")+h.Get("Upgrade") != "" {
+			t.Errorf("%s: headers that HTTP/2 forbids (RFC 9113, section 8.2.2): %v", path, h)
+		}
 		body, err := io.ReadAll(response.Body)
 		response.Body.Close()
 		if response.ProtoMajor != 2 || response.StatusCode != status || len(body) == 0 || err != nil {
@@ -203,6 +210,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 
 // A running server takes a new certificate over, and keeps its connections.
 func TestRenewal(t *testing.T) {
+	t.Parallel()
 	c := newCertificate(t)
 	addr := startWithCertificate(t, c)
 	ann := upgrade(t, dialTLS(t, addr))
@@ -221,53 +229,64 @@ func TestRenewal(t *testing.T) {
 	ann.expect(websocket.TextFrame, "still here")
 }
 
-// A client may ask for a new key when nothing has been written for long (RFC 8446,
-// section 4.6.3). crypto/tls answers that by itself, in the goroutine that reads, and
-// must not find the write deadline of the last message.
-func TestNoWriteDeadlineRemains(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// A client may ask for a new key when nothing has been written for long (RFC 8446, section
+// 4.6.3). crypto/tls answers that by itself, in the goroutine that reads, and must not find
+// the write deadline of the last message.
+func TestKeyUpdateAfterALongSilence(t *testing.T) {
+	cfg := defaults
+	cfg.tls = newCertificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := startInBubbleWith(t, cfg)
+		ann := upgrade(t, tls.Client(l.dial(t), &tls.Config{InsecureSkipVerify: true}))
+		var keys strings.Builder
+		raw := l.dial(t)
+		bob := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, KeyLogWriter: &keys})
+		p := upgrade(t, bob) // one record
+		ann.send(websocket.TextFrame, "hello")
+		ann.expect(websocket.TextFrame, "hello")
+		p.expect(websocket.TextFrame, "hello")
+		time.Sleep(writeWait + time.Second)
+		raw.Write(keyUpdate(t, bob.ConnectionState().CipherSuite, keys.String(), 1))
+		ann.send(websocket.TextFrame, "with another key")
+		ann.expect(websocket.TextFrame, "with another key")
+		p.expect(websocket.TextFrame, "with another key")
+	})
+}
+
+// keyUpdate returns a client's record that tells its key will change, and asks for the same
+// of the server, of a connection on which the client has sent so many records of data.
+func keyUpdate(t *testing.T, suite uint16, keyLog string, sent byte) []byte {
+	t.Helper()
+	if suite != tls.TLS_AES_128_GCM_SHA256 {
+		t.Skipf("this test speaks %s alone", tls.CipherSuiteName(tls.TLS_AES_128_GCM_SHA256))
+	}
+	var secret []byte
+	for line := range strings.Lines(keyLog) {
+		if fields := strings.Fields(line); fields[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			secret, _ = hex.DecodeString(fields[2])
+		}
+	}
+	// RFC 8446, sections 7.1 and 7.3: HKDF-Expand-Label(secret, label, "", length).
+	expand := func(label string, length int) []byte {
+		info := append([]byte{0, byte(length), byte(len("tls13 " + label))}, "tls13 "+label...)
+		out, err := hkdf.Expand(sha256.New, secret, string(append(info, 0)), length)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	block, err := aes.NewCipher(expand("key", 16))
 	if err != nil {
 		t.Fatal(err)
 	}
-	watched := &watchedListener{Listener: listener}
-	cfg := defaults
-	cfg.tls = newCertificate(t)
-	_, stop := start(watched, cfg)
-	t.Cleanup(stop)
-	ann := upgrade(t, dialTLS(t, listener.Addr().String()))
-	watched.expectNone(t)
-	ann.send(websocket.TextFrame, "hello")
-	ann.expect(websocket.TextFrame, "hello")
-	watched.expectNone(t)
-}
-
-// watchedListener watches the write deadlines of its connections.
-type watchedListener struct {
-	net.Listener
-	last atomic.Value // the last, a time.Time
-}
-
-func (l *watchedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	return watchedConn{conn, l}, err
-}
-
-// expectNone waits until there is no deadline.
-func (l *watchedListener) expectNone(t *testing.T) {
-	t.Helper()
-	for began := time.Now(); !l.last.Load().(time.Time).IsZero(); runtime.Gosched() {
-		if time.Since(began) > writeWait/2 {
-			t.Fatal("the deadline remains")
-		}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-type watchedConn struct {
-	net.Conn
-	listener *watchedListener
-}
-
-func (c watchedConn) SetWriteDeadline(t time.Time) error {
-	c.listener.last.Store(t)
-	return c.Conn.SetWriteDeadline(t)
+	nonce := expand("iv", aead.NonceSize())
+	nonce[len(nonce)-1] ^= sent // section 5.3
+	const handshake, applicationData, keyUpdate, requested = 22, 23, 24, 1
+	inner := []byte{keyUpdate, 0, 0, 1, requested, handshake}
+	header := []byte{applicationData, 3, 3, 0, byte(len(inner) + aead.Overhead())}
+	return aead.Seal(header, nonce, inner, header)
 }

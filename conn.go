@@ -1,14 +1,12 @@
-// conn.go: Conn, a WebSocket connection, and its pumps.
-
 package main
 
 import (
-	"bufio"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,40 +15,41 @@ import (
 )
 
 const (
-	// Time allowed for a write to the peer.
+	// Time allowed for a write to the peer, of up to writeLimit bytes.
 	writeWait = 10 * time.Second
 
 	// Time allowed for anything at all to come from the peer.
 	pongWait = 60 * time.Second
 
-	// The peer is pinged with this period. A ping waits behind what is on its way to the
-	// peer, and on a slow line its pong may take most of pongWait.
+	// A silent peer is pinged with this period. A ping waits behind what is on its way to
+	// the peer, and on a slow line its pong may take most of pongWait.
 	pingPeriod = pongWait / 3
 
-	// Time allowed for the peer to close the connection after our close frame.
+	// Time allowed for the peer to close the connection after our close frame; and, when it
+	// has hung up, for what it has sent before.
 	closeWait = 5 * time.Second
 
-	// When the chat stops, time allowed for what has been said already; and silence that
-	// shows that nothing more is on its way from a peer.
-	lastWords = 5 * time.Second
-	lastPause = 100 * time.Millisecond
+	// Batches that can wait for a connection's writePump.
+	maxBatches = 7
 
-	// Frames that can wait for a connection's writePump.
-	sendQueue = 128
+	// Control frames that can wait for a connection that is behind; others are not sent (RFC
+	// 6455, section 5.5.3, allows that for pongs).
+	maxOwed = 16
 
 	// Lines are joined into one message up to this many bytes, here and in the Hub. A
 	// line that is longer goes alone.
 	joinLimit = 64 << 10
 
-	// When more than that has been taken from a connection at once, or gathered for one
-	// fan-out, it goes on: with what came last it mostly fits into one message.
+	// When more than that has been taken from a connection at once, or is pending for a
+	// frame, it goes on: with what came last it mostly fits into one message.
 	gatherLimit = joinLimit / 2
 
-	// A deadline is set anew only when it is this old: that costs more than it seems.
-	renewDeadline = time.Second
+	// What is longer is written in parts, and so is seen to make progress.
+	writeLimit = maxHeader + joinLimit
 
-	// Bytes that the system may hold for a peer before a write waits. A write that waits
-	// goes on when a third of it is free: with more, a slow reader would seem to be stuck.
+	// Bytes that the system may hold for a peer before a write waits; Linux takes twice
+	// that. A write that waits goes on when a third of it is free: with more, a slow reader
+	// would seem to be stuck.
 	writeBuffer = 128 << 10
 
 	// Bytes that are read from the socket at once. What is longer than that is read
@@ -63,117 +62,99 @@ const (
 type Conn struct {
 	hub *Hub
 
-	// The socket. readPump alone reads it and closes it in the end, writePump alone
-	// writes to it. Each sets its own deadline, and writePump that for reading when it ends.
-	socket net.Conn
+	// What the peer speaks WebSocket on: readPump alone reads it, writePump alone writes to
+	// it. And the connection under it, if that is TLS, or the same: any goroutine may close
+	// it to break off, for that never blocks.
+	socket, transport net.Conn
 
-	// Frames to be written. Only the Hub sends here; closed, it tells writePump to
-	// finish. A peer who doesn't read pins sendQueue frames of joinLimit bytes (8 MiB), or
-	// of a message each if messages may be longer. The frames are everyone's: those who
-	// are stuck at the same time pin the same, and a joinBuffer each.
-	send chan *frame
+	// Batches to be written. Only the Hub sends here; closed, it tells writePump to
+	// finish. Beside maxBatches there is a place for the last one.
+	send chan batch
 
-	// The place in the stream that the peer has asked to go on from, or nil. If it has,
-	// the first frame in send says where it is, and past is what it has missed. The Hub
-	// sets past before it sends that frame.
-	since *place
-	past  chan *frame
+	// Closed closeWait after the last write, by linger. Then transport is closed, too.
+	expired chan struct{}
+	linger  *time.Timer
 
-	// Pongs to be written, from readPump to writePump.
-	pongs chan *frame
+	closeReply *closeFrame    // readPump's answer to what ended it, or nil; set before it unregisters
+	closeFrame *closeFrame    // what is written last, or nil; set before the Hub closes send
+	writing    sync.WaitGroup // waits for writePump to end
 
-	// Closed when writePump has ended.
-	written chan struct{}
+	since   *string  // the position that the peer asks for, as EPOCH.SEQ, or nil
+	limiter *limiter // of how fast the peer may speak, or nil; only readPump uses it
+	claim   string   // what the peer, or a proxy, says of where it comes from
 
-	// What readPump wants to be written last. Set before it unregisters.
-	answer *closeFrame
+	// What the Hub knows. Only the Hub uses it.
+	delivery
+	readWatch, writeWatch watch
 
-	// What is written last. Set by the Hub before it closes send.
-	farewell *closeFrame
-
-	// Set by the Hub after farewell, before it closes send: for a writePump that is busy.
-	dropped atomic.Bool
-
-	// Whether waiting for this connection has been no use. Only the Hub's pace uses it.
-	stuck bool
-
-	// How fast the peer may speak, or nil if that is not limited. Only readPump uses it.
-	allowance *allowance
-
-	// What the peer, or a proxy, says of where it comes from.
-	claim string
-
-	// Of the deadlines: when they were set, for readPump and for writePump, and
-	// whether there is no other for writing. When writePump has ended, writeSet is when it
-	// did.
-	readSet, writeSet time.Time
-	lastWrite         bool
-
-	// Whether the peer can't be written to any more. Only writePump uses it.
-	deaf bool
+	// What the pumps tell the Hub.
+	reads, writes progress
 }
 
+// batch is a number of frames for a writePump. It is not changed.
+type batch struct {
+	frames []*frame
+	more   bool // no other will come before writePump asks for more
+}
+
+// progress counts what a pump reads or writes: twice the bytes, and one more while it waits
+// for the peer. Only the pump changes it.
+type progress struct{ atomic.Uint64 }
+
+func (p *progress) begin()        { p.Add(1) }
+func (p *progress) end(bytes int) { p.Add(2*uint64(bytes) - 1) }
+func (p *progress) bytes() uint64 { return p.Load() / 2 }
+
+// newConn returns the Conn of a peer on socket.
 func newConn(hub *Hub, socket net.Conn) *Conn {
 	return &Conn{
-		hub:     hub,
-		socket:  socket,
-		send:    make(chan *frame, sendQueue),
-		pongs:   make(chan *frame),
-		written: make(chan struct{}),
+		hub:       hub,
+		socket:    socket,
+		transport: transportOf(socket),
+		send:      make(chan batch, maxBatches+1),
+		expired:   make(chan struct{}),
 	}
 }
 
-// silenceReader reads a Conn's socket until the peer has been silent for pongWait, or
-// writePump has ended. While something waits to be written the peer may not have been
-// asked yet whether it lives; then it is writeWait that ends the waiting. When the chat
-// stops, goingAway ends what is read after a pause.
-type silenceReader struct{ c *Conn }
+// transportOf returns the connection under conn if that is TLS, or conn.
+func transportOf(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		return secure.NetConn()
+	}
+	return conn
+}
 
-func (r silenceReader) Read(p []byte) (int, error) {
-	c := r.c
-	for last := false; ; {
-		if now := time.Now(); now.Sub(c.readSet) >= renewDeadline {
-			c.renewReading(now)
-		}
-		select {
-		case <-c.written: // writePump may have set its deadline before this one
-			c.socket.SetReadDeadline(c.writeSet.Add(closeWait))
-			return 0, net.ErrClosed
-		case <-c.hub.lastCall:
-			c.hurry()
-		default:
-		}
+// socketReader reads a Conn's socket. When the Hub drains, goingAway ends what is read.
+type socketReader struct{ *Conn }
+
+func (r socketReader) Read(p []byte) (n int, err error) {
+	r.reads.begin()
+	err = os.ErrDeadlineExceeded // the only deadline is that of draining
+	if !r.hub.isDraining() {
+		n, err = r.socket.Read(p)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		n, err = r.readDraining(p)
+	}
+	r.reads.end(n)
+	return n, err
+}
+
+// readDraining reads until the peer has been silent for drainIdle, twice. For what came just
+// before may have been missed; and a read that ends late shows only that this goroutine was.
+func (c *Conn) readDraining(p []byte) (int, error) {
+	for idle := 0; idle < 2 && time.Now().Before(c.hub.drainDeadline); {
+		deadline := time.Now().Add(drainIdle)
+		c.socket.SetReadDeadline(deadline)
 		n, err := c.socket.Read(p)
-		switch {
-		case !errors.Is(err, os.ErrDeadlineExceeded):
-			return n, err
-		case c.hub.stopping() && last:
-			return n, goingAway
-		case c.hub.stopping():
-			last = true // something may have come while this goroutine was not awake
-		case len(c.send) == 0:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
+		if time.Since(deadline) < drainIdle {
+			idle++
+		}
 	}
-}
-
-// renewReading gives the peer another pongWait to be heard of.
-func (c *Conn) renewReading(now time.Time) {
-	c.readSet = now
-	c.socket.SetReadDeadline(now.Add(pongWait + renewDeadline))
-}
-
-// hurry has readPump take what has come, and what comes without a pause. It may be
-// called from any goroutine.
-func (c *Conn) hurry() { c.socket.SetReadDeadline(time.Now().Add(lastPause)) }
-
-// newMessageReader returns the reader for readPump.
-func (c *Conn) newMessageReader(ws *websocket.Conn, in *bufio.Reader, maxMessage int) *messageReader {
-	r := newMessageReader(ws, in, maxMessage, c.pong)
-	if c.allowance != nil {
-		r.batch = 0 // each is waited for
-	}
-	return r
+	return 0, goingAway
 }
 
 // readPump hands the peer's messages, which r reads, to the Hub.
@@ -190,62 +171,59 @@ func (c *Conn) readPump(r *messageReader) {
 			err = r.await()
 		}
 	}
-	c.end(err)
+	c.shutdown(err)
 }
 
 // relay broadcasts the lines that r reads.
 func (c *Conn) relay(r *messageReader) error {
 	lines, err := r.lines()
-	if lines != nil {
-		select {
-		case c.hub.broadcast <- lines:
-		case <-c.hub.done:
-			return net.ErrClosed
-		}
+	if len(lines) == 0 {
+		return err
 	}
-	if c.allowance != nil && err == nil {
-		c.rest(c.allowance.use(time.Now()))
+	if c.limiter != nil {
+		c.rest(c.limiter.wait(time.Now()))
+		c.limiter.take()
 	}
-	return err
+	select {
+	case c.hub.broadcast <- lines:
+		return err
+	case <-c.expired:
+	case <-c.hub.done:
+	}
+	return net.ErrClosed
 }
 
 // rest lets d pass, in which the peer's TCP connection fills up, and the peer has to wait.
 func (c *Conn) rest(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	select {
-	case <-time.After(d):
-	case <-c.written:
-	case <-c.hub.lastCall:
+	if d > 0 {
+		select {
+		case <-time.After(d):
+		case <-c.hub.draining:
+		case <-c.expired:
+		}
 	}
 }
 
-// end has writePump take leave, as err demands, and closes the socket.
-func (c *Conn) end(err error) {
-	defer c.close()
-	if !errors.As(err, &c.answer) && errors.Is(err, os.ErrDeadlineExceeded) {
-		if !c.gone() {
-			c.hub.counters.silent.Add(1)
-		}
-		c.socket.Close() // nobody is there to take leave of
-	}
+// shutdown has writePump end the connection, as err demands, and closes the socket.
+func (c *Conn) shutdown(err error) {
+	errors.As(err, &c.closeReply)
 	c.leave()
 
 	// Closing a socket with unread bytes resets the connection, and the peer
 	// might never see the close frame (RFC 6455, section 7.1.1).
-	io.Copy(io.Discard, silenceReader{c})
-	<-c.written
-	c.socket.SetReadDeadline(c.writeSet.Add(closeWait))
+	c.socket.SetReadDeadline(time.Time{}) // that of draining
 	io.Copy(io.Discard, c.socket)
+	c.writing.Wait()
+	c.linger.Stop()
 	c.report()
+	c.close()
 }
 
-// report logs why c was let go, if that was the peer's fault.
+// report logs why the connection was closed, if that was the peer's fault.
 func (c *Conn) report() {
-	f := c.answer
-	if f == nil && c.dropped.Load() { // else farewell may be about to be set
-		f = c.farewell
+	f := c.closeReply
+	if f == nil {
+		f = c.closeFrame
 	}
 	if f != nil && f.reason != "" && f != goingAway {
 		c.hub.peerLog.Info("let go", "code", f.code, "reason", f.reason, "peer", c.socket.RemoteAddr(), "claim", c.claim)
@@ -254,7 +232,7 @@ func (c *Conn) report() {
 
 // close closes the socket, when no pump runs any more.
 func (c *Conn) close() {
-	c.socket.Close()
+	c.transport.Close()
 	c.hub.counters.connections.Add(-1)
 	c.hub.sockets.Done()
 }
@@ -267,91 +245,86 @@ func (c *Conn) leave() {
 	}
 }
 
-// pong has writePump answer a ping.
+// pong answers a ping.
 func (c *Conn) pong(payload []byte) error {
 	select {
-	case c.pongs <- controlFrame(websocket.PongFrame, payload):
-		return nil
-	case <-c.hub.lastCall: // what stands behind the ping matters more
-		return nil
-	case <-c.written:
-		return net.ErrClosed
-	}
-}
-
-// writePump writes to the peer what the Hub sends, and pongs.
-//
-// It runs in a goroutine of its own, the only one that writes to the socket, until
-// the Hub closes c.send or a write fails.
-func (c *Conn) writePump() {
-	defer func() {
-		c.writeSet = time.Now()
-		close(c.written)
-		c.socket.SetReadDeadline(c.writeSet.Add(closeWait))
-	}()
-	if c.since != nil && c.writePast() != nil {
-		c.socket.Close()
-		return
-	}
-	for {
-		var err error
-		select {
-		case f, ok := <-c.send:
-			if !ok {
-				c.finish()
-				return
-			}
-			err = c.writeWaiting(f, c.send)
-		case f := <-c.pongs:
-			err = c.write(f.whole())
-		}
-		if err != nil {
-			if !c.dropped.Load() {
-				c.hub.counters.tooSlow.Add(1)
-			}
-			c.socket.Close()
-			return
-		}
-	}
-}
-
-// gone reports whether nothing more will be written for c.
-func (c *Conn) gone() bool {
-	select {
-	case <-c.written:
-		return true
-	default:
-		return c.dropped.Load()
-	}
-}
-
-// writePast writes the peer's place in the stream, and what it has missed.
-func (c *Conn) writePast() error {
-	at := <-c.send
-	if err := c.write(at.whole()); err != nil {
-		return err
-	}
-	past := c.past
-	c.past = nil // it is not kept for as long as the connection
-	if f := waiting(past); f != nil {
-		return c.writeWaiting(f, past)
+	case c.hub.pongs <- controlFrame{c, newFrame(websocket.PongFrame, payload)}:
+	case <-c.hub.done:
 	}
 	return nil
 }
 
-// writeWaiting writes f and the frames that wait behind it in queue.
-func (c *Conn) writeWaiting(f *frame, queue chan *frame) (err error) {
-	if len(queue) == 0 {
-		return c.write(f.whole())
+// writePump writes to the peer what the Hub sends.
+//
+// It runs in a goroutine of its own, the only one that writes to the socket, until the Hub
+// closes c.send. If a write fails it goes on without writing: readPump may still read what
+// the peer sent before it hung up.
+func (c *Conn) writePump() {
+	defer c.writing.Done()
+	if err := c.writeQueue(); errors.Is(err, os.ErrDeadlineExceeded) {
+		c.transport.Close() // nobody is there
+	}
+	c.linger = time.AfterFunc(closeWait, func() {
+		close(c.expired)
+		c.transport.Close()
+	})
+	for b := range c.send {
+		c.ask(b)
+	}
+}
+
+// writeQueue writes what the Hub sends until it closes c.send, and a close frame then, or
+// until a write fails.
+func (c *Conn) writeQueue() error {
+	for b := range c.send {
+		if err := c.writeBatch(b); err != nil {
+			return err
+		}
+	}
+	return c.writeClose()
+}
+
+// ask asks the Hub for more if b says so.
+func (c *Conn) ask(b batch) {
+	if b.more {
+		select {
+		case c.hub.more <- c:
+		case <-c.hub.done:
+		}
+	}
+}
+
+// writeBatch writes b and the batches that wait behind it, their lines joined.
+func (c *Conn) writeBatch(b batch) error {
+	var room [maxBatches + 1]*frame
+	frames := c.waiting(room[:0], b)
+	if len(frames) == 1 {
+		return c.write(frames[0].whole)
 	}
 	buffer := joinBuffers.Get().(*joinBuffer)
 	defer joinBuffers.Put(buffer)
-	for f != nil && err == nil {
+	for len(frames) > 0 {
 		var message []byte
-		message, f = joined(f, queue, buffer)
-		err = c.write(message)
+		message, frames = joined(frames, buffer)
+		if err := c.write(message); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
+}
+
+// waiting appends the frames of b, and those that wait behind it, to frames.
+func (c *Conn) waiting(frames []*frame, b batch) []*frame {
+	for open := true; open; {
+		frames = append(frames, b.frames...)
+		c.ask(b)
+		select {
+		case b, open = <-c.send:
+		default:
+			return frames
+		}
+	}
+	return frames
 }
 
 // joinBuffer has room for a message of lines that are joined.
@@ -359,65 +332,44 @@ type joinBuffer [maxHeader + joinLimit]byte
 
 var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }}
 
-// joined returns f as it is to be sent: with the lines that wait behind it in queue, as
-// far as they take no more than joinLimit bytes together. next is a frame that has been
-// taken from the queue and goes by itself, or nil.
-func joined(f *frame, queue chan *frame, buffer *joinBuffer) (message []byte, next *frame) {
-	next = waiting(queue)
-	if !next.joins(f, len(f.lines())) {
-		return f.whole(), next
+// joined returns the first of frames as it is to be sent, with the lines of those behind it
+// as far as they take no more than joinLimit bytes together; and the frames that remain.
+func joined(frames []*frame, buffer *joinBuffer) (message []byte, rest []*frame) {
+	n, size := 0, 0
+	for n < len(frames) && frames[n].lines != nil && size+len(frames[n].lines) <= joinLimit {
+		size += len(frames[n].lines)
+		n++
 	}
-	end := maxHeader + copy(buffer[maxHeader:], f.lines())
-	for next.joins(f, end-maxHeader) {
-		end += copy(buffer[end:], next.lines())
-		next = waiting(queue)
+	if n <= 1 {
+		return frames[0].whole, frames[1:]
 	}
-	return seal(buffer[:end-1]), next // without the last line break
+	message = appendHeader(buffer[:0], websocket.TextFrame, size-1) // without the last line break
+	for _, f := range frames[:n] {
+		message = append(message, f.lines...)
+	}
+	return message[:len(message)-1], frames[n:]
 }
 
-// waiting takes a frame from the queue. It returns nil if there is none.
-func waiting(queue chan *frame) *frame {
-	select {
-	case f := <-queue:
-		return f
-	default:
-		return nil
+// writeClose writes the close frame and closes the writing half of the connection.
+func (c *Conn) writeClose() (err error) {
+	if c.closeFrame != nil {
+		err = c.write(c.closeFrame.frame().whole)
 	}
-}
-
-// finish writes the farewell and closes the writing half of the connection.
-func (c *Conn) finish() {
-	if c.farewell != nil {
-		c.write(c.farewell.frame().whole())
-	}
-	if half, ok := c.socket.(interface{ CloseWrite() error }); ok {
+	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && err == nil {
 		half.CloseWrite()
 	}
+	return nil
 }
 
-// write writes b, within writeWait, or up to renewDeadline less. Once the Hub has dropped c,
-// what is left has one writeWait together. The error is that this was not enough. Any other
-// shows that the peer is gone: nothing more is written, but what it has said may still be
-// read, and readPump will notice.
+// write writes b. The Hub's sweep sees to it that this takes no longer than writeWait.
 func (c *Conn) write(b []byte) error {
-	if c.deaf {
-		return nil
+	for part := range slices.Chunk(b, writeLimit) {
+		c.writes.begin()
+		n, err := c.socket.Write(part)
+		c.writes.end(n)
+		if err != nil {
+			return err
+		}
 	}
-	if now := time.Now(); !c.lastWrite && (now.Sub(c.writeSet) >= renewDeadline || c.dropped.Load()) {
-		c.lastWrite = c.dropped.Load()
-		c.writeSet = now
-		c.socket.SetWriteDeadline(now.Add(writeWait))
-	}
-	_, err := c.socket.Write(b)
-	if _, ok := c.socket.(*tls.Conn); ok && !c.lastWrite {
-		// crypto/tls writes for the reader, too (RFC 8446, section 4.6.3), and whenever
-		// that is no old deadline may be in its way.
-		c.writeSet = time.Time{}
-		c.socket.SetWriteDeadline(c.writeSet)
-	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		c.deaf = true
-		return nil
-	}
-	return err
+	return nil
 }

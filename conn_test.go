@@ -73,16 +73,22 @@ func TestFrameRightBehindTheHandshake(t *testing.T) {
 	p.expect(websocket.TextFrame, "in a hurry")
 }
 
+// A silent peer is pinged; one that speaks shows by itself that it lives.
 func TestServerPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := joinInBubble(t)
-		start := time.Now()
-		for i := time.Duration(1); i <= 10; i++ {
+		for range 5 {
+			start := time.Now()
 			p.expect(websocket.PingFrame, "")
-			if got := time.Since(start); got != i*pingPeriod {
-				t.Fatalf("ping %d came after %v", i, got)
+			if got := time.Since(start); got < pingPeriod || got > pingPeriod+sweepPeriod {
+				t.Fatalf("a ping came after %v", got)
 			}
 			p.send(websocket.PongFrame, "")
+		}
+		for range 10 {
+			time.Sleep(pingPeriod / 2)
+			p.send(websocket.TextFrame, "hello")
+			p.expect(websocket.TextFrame, "hello")
 		}
 	})
 }
@@ -112,8 +118,8 @@ func TestSilentPeerIsLetGo(t *testing.T) {
 				if name != "silent" {
 					want += 40 * time.Second
 				}
-				if got := time.Since(start); got < want || got > want+renewDeadline {
-					t.Errorf("let go after %v, want %v, or up to %v more", got, want, renewDeadline)
+				if got := time.Since(start); got < want || got > want+sweepPeriod {
+					t.Errorf("let go after %v, want %v, or up to %v more", got, want, sweepPeriod)
 				}
 			})
 		})
@@ -124,12 +130,12 @@ func TestSilentPeerIsLetGo(t *testing.T) {
 // something waits to be written it is not held against it that nothing comes.
 func TestSlowLineIsNotSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const said = 127
+		const said = 200
 		l, _ := startInBubble(t)
 		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
 		sayLong(ann, said)
 		start := time.Now()
-		for heard := 0; heard < said; time.Sleep(writeWait - renewDeadline) {
+		for heard := 0; heard < said; time.Sleep(writeWait - sweepPeriod) {
 			opcode, message, err := bob.readFrame()
 			if err != nil {
 				t.Fatalf("heard %d lines in %v, then %v", heard, time.Since(start), err)
@@ -138,7 +144,7 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 				heard += 1 + strings.Count(message, "\n")
 			}
 		}
-		if took := time.Since(start); took <= pongWait+renewDeadline {
+		if took := time.Since(start); took <= pongWait+sweepPeriod {
 			t.Errorf("the line was not slow: %v", took)
 		}
 	})
@@ -159,19 +165,29 @@ func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 	})
 }
 
+// A write that takes longer than writeWait, be it of a pong, breaks the connection off.
 func TestWriteTakesTenSecondsAtMost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, _ := startInBubble(t)
-		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
-		ann.send(websocket.TextFrame, "bob does not read this")
-		ann.expect(websocket.TextFrame, "bob does not read this")
-		time.Sleep(writeWait - time.Nanosecond)
-		bob.send(websocket.PongFrame, "")
-		time.Sleep(2 * time.Nanosecond)
-		if _, err := bob.Conn.Write(clientFrame(0x8a, "")); err == nil {
-			t.Error("still connected after writeWait")
-		}
-	})
+	for name, write := range map[string]func(ann, bob *rawPeer){
+		"line": func(ann, bob *rawPeer) {
+			ann.send(websocket.TextFrame, "bob does not read this")
+			ann.expect(websocket.TextFrame, "bob does not read this")
+		},
+		"pong": func(ann, bob *rawPeer) { bob.send(websocket.PingFrame, "bob does not read the answer") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, _ := startInBubble(t)
+				ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+				write(ann, bob)
+				time.Sleep(writeWait)
+				bob.send(websocket.PongFrame, "")
+				time.Sleep(sweepPeriod + time.Nanosecond)
+				if _, err := bob.Conn.Write(clientFrame(0x8a, "")); err == nil {
+					t.Error("still connected after writeWait")
+				}
+			})
+		})
+	}
 }
 
 // A peer that is refused while it sends reads the close code, not a reset.
@@ -192,7 +208,7 @@ func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
 	}{
 		{"peer closes", 0, func(p *rawPeer, _ func()) { p.send(websocket.CloseFrame, "\x03\xe8") }},
 		{"peer is refused", 0, func(p *rawPeer, _ func()) { p.send(websocket.BinaryFrame, "") }},
-		{"server stops", 2 * lastPause, func(_ *rawPeer, stop func()) { go stop() }},
+		{"server stops", 2 * drainIdle, func(_ *rawPeer, stop func()) { go stop() }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -214,6 +230,7 @@ func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
 
 // Who says much, and hangs up at once without reading, is heard to the end, be it slowly.
 func TestSaidAndGone(t *testing.T) {
+	t.Parallel()
 	for _, rate := range []int{0, 2000} {
 		t.Run(fmt.Sprint("rate ", rate), func(t *testing.T) {
 			const said = 3000
@@ -230,6 +247,32 @@ func TestSaidAndGone(t *testing.T) {
 			expectLines(t, ann, numbered(0, said)...)
 		})
 	}
+}
+
+// Who says more than is allowed and hangs up is heard at the allowed pace, for closeWait and
+// no longer; then others find room.
+func TestSaidTooMuchAndGone(t *testing.T) {
+	t.Parallel()
+	const rate, said = 20, 5000
+	cfg := defaults
+	cfg.rate, cfg.maxConns = rate, 4
+	addr, hub, _ := startWith(t, cfg)
+	ann := joinRaw(t, addr)
+	go io.Copy(io.Discard, ann.in)
+	for range 3 {
+		bob := joinRaw(t, addr)
+		bob.write(frames(said, 0x81, "x"))
+		bob.Conn.Close()
+	}
+	for hub.counters.connections.Load() > 1 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	heard := int(hub.counters.linesIn.Value())
+	most := 3 * rate * int(1+closeWait/time.Second)
+	if heard < most/2 || heard > most+3*rate {
+		t.Errorf("heard %d messages of %d, want up to %d", heard, 3*said, most)
+	}
+	joinRaw(t, addr)
 }
 
 // A peer may close its half of the connection right behind its close frame.

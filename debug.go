@@ -1,6 +1,3 @@
-// debug.go: what the chat tells its operator: counters, profiles, and a log that no peer
-// can fill a disk with.
-
 package main
 
 import (
@@ -27,6 +24,11 @@ type counters struct {
 	bytesIn, bytesOut expvar.Int
 	tooSlow, silent   expvar.Int
 	refused           expvar.Map
+
+	// How often, and for how many seconds, the Hub took no lines because the room could not
+	// follow.
+	throttled        expvar.Int
+	throttledSeconds expvar.Float
 }
 
 // count counts a fan-out of so many lines, with so many bytes, to so many listeners.
@@ -49,6 +51,8 @@ func (c *counters) vars() *expvar.Map {
 	vars.Set("let_go_as_too_slow", &c.tooSlow)
 	vars.Set("let_go_as_silent", &c.silent)
 	vars.Set("handshakes_refused", &c.refused)
+	vars.Set("throttled", &c.throttled)
+	vars.Set("throttled_seconds", &c.throttledSeconds)
 	return vars
 }
 
@@ -77,39 +81,29 @@ const (
 // budget is how much sparing may log; those that are made of one share it.
 type budget struct {
 	mu      sync.Mutex
-	spent   time.Time // up to when the time for what has been logged reaches
-	leftOut int       // since the last record
+	limiter limiter
+	leftOut int // records since the last one
 }
 
-func newSparing(h slog.Handler) sparing { return sparing{h, new(budget)} }
+func newSparing(h slog.Handler) sparing {
+	return sparing{h, &budget{limiter: limiter{burst: logBurst, period: logPeriod}}}
+}
 
 func (s sparing) Handle(ctx context.Context, r slog.Record) error {
-	leftOut, ok := s.budget.use(time.Now())
-	if !ok {
-		return nil
-	}
-	r.Message = r.Message[:min(len(r.Message), logMessage)]
-	if leftOut > 0 {
-		r.AddAttrs(slog.Int("left_out", leftOut))
-	}
-	return s.Handler.Handle(ctx, r)
-}
-
-// use uses the budget for a record, if there is any left, and returns how many were left
-// out before.
-func (b *budget) use(now time.Time) (leftOut int, ok bool) {
+	b := s.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if saved := now.Add(-logBurst * logPeriod); b.spent.Before(saved) {
-		b.spent = saved
-	}
-	if b.spent.Add(logPeriod).After(now) {
+	if b.limiter.wait(time.Now()) > 0 {
 		b.leftOut++
-		return 0, false
+		return nil
 	}
-	b.spent = b.spent.Add(logPeriod)
-	leftOut, b.leftOut = b.leftOut, 0
-	return leftOut, true
+	b.limiter.take()
+	r.Message = r.Message[:min(len(r.Message), logMessage)]
+	if b.leftOut > 0 {
+		r.AddAttrs(slog.Int("left_out", b.leftOut))
+		b.leftOut = 0
+	}
+	return s.Handler.Handle(ctx, r)
 }
 
 func (s sparing) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -1,5 +1,3 @@
-// flags.go: the command line.
-
 package main
 
 import (
@@ -17,7 +15,7 @@ type config struct {
 	maxMessage int          // bytes in a message
 	history    int          // lines that are held for those who come
 	tls        *certificate // nil without TLS
-	origins    origins      // further origins that may connect
+	origins    []origin     // further origins that may connect
 	rate       int          // messages a second from each connection, or 0
 	maxConns   int          // connections, or 0
 	debug      string       // host:port for counters and profiles, or ""

@@ -1,6 +1,3 @@
-// frame.go: whole messages out of the frames that x/net/websocket reads, as RFC
-// 6455 wants them; and frames to be sent, encoded once for everyone.
-
 package main
 
 import (
@@ -29,56 +26,32 @@ const (
 
 // frame is a frame to be sent. It is never changed, and may go to many connections.
 type frame struct {
-	// The header, the payload and, if it is text, a line break, by which the text
-	// can be joined with that of the next frame.
-	bytes []byte
-
-	opcode byte
-	header int // bytes of header
+	whole []byte // header and payload
+	lines []byte // the payload and a line break, if it may be joined with that of other frames
 }
 
 // maxHeader is the length of the longest header of a frame that a server sends.
 const maxHeader = 2 + 8
 
-// textFrame makes a frame of the text in b behind its first maxHeader bytes. The
-// frame keeps b.
-func textFrame(b []byte) *frame {
-	whole := seal(b)
-	header := len(whole) - (len(b) - maxHeader)
-	return &frame{bytes: append(b, '\n')[maxHeader-header:], opcode: websocket.TextFrame, header: header}
+// newFrame encodes a frame that is not joined with others, such as a control frame (RFC
+// 6455, section 5.5).
+func newFrame(opcode byte, payload []byte) *frame {
+	b := appendHeader(make([]byte, 0, maxHeader+len(payload)), opcode, len(payload))
+	return &frame{whole: append(b, payload...)}
 }
 
-// seal writes the header of a text frame into the first maxHeader bytes of b, of which
-// the rest is the payload, and returns the frame.
-func seal(b []byte) []byte {
-	var header [maxHeader]byte
-	h := appendHeader(header[:0], websocket.TextFrame, len(b)-maxHeader)
-	whole := b[maxHeader-len(h):]
-	copy(whole, h)
-	return whole
-}
-
-// controlFrame encodes a control frame (RFC 6455, section 5.5).
-func controlFrame(opcode byte, payload []byte) *frame {
-	b := appendHeader(make([]byte, 0, 2+len(payload)), opcode, len(payload))
-	return &frame{bytes: append(b, payload...), opcode: opcode, header: len(b)}
-}
-
-// whole returns the frame as it is sent by itself.
-func (f *frame) whole() []byte {
-	if f.opcode == websocket.TextFrame {
-		return f.bytes[:len(f.bytes)-1]
+// textFrame encodes a text frame of lines, each of which ends in a line break.
+func textFrame(lines ...[]byte) *frame {
+	size := 0
+	for _, l := range lines {
+		size += len(l)
 	}
-	return f.bytes
-}
-
-// lines returns the payload of a text frame, with a line break behind it.
-func (f *frame) lines() []byte { return f.bytes[f.header:] }
-
-// joins reports whether f's lines can follow those of first in one message, in which
-// there are n bytes already. It does so for a nil f, too.
-func (f *frame) joins(first *frame, n int) bool {
-	return f != nil && f.opcode == websocket.TextFrame && first.opcode == websocket.TextFrame && n+len(f.lines()) <= joinLimit
+	b := appendHeader(make([]byte, 0, maxHeader+size), websocket.TextFrame, size-1)
+	header := len(b)
+	for _, l := range lines {
+		b = append(b, l...)
+	}
+	return &frame{whole: b[:len(b)-1], lines: b[header:]}
 }
 
 // appendHeader appends the header of a final, unmasked frame (RFC 6455, section 5.2).
@@ -108,9 +81,9 @@ func (f *closeFrame) Error() string {
 // frame encodes the close frame (RFC 6455, section 5.5.1).
 func (f *closeFrame) frame() *frame {
 	if f.code == closeNone {
-		return controlFrame(websocket.CloseFrame, nil)
+		return newFrame(websocket.CloseFrame, nil)
 	}
-	return controlFrame(websocket.CloseFrame, append(binary.BigEndian.AppendUint16(nil, f.code), f.reason...))
+	return newFrame(websocket.CloseFrame, append(binary.BigEndian.AppendUint16(nil, f.code), f.reason...))
 }
 
 // How the server takes leave of those who have done nothing wrong.
@@ -251,31 +224,21 @@ func (r *messageReader) await() error {
 	return err
 }
 
-// lines returns the next message, and those that have come with it, as lines joined
-// by '\n'. They stand behind maxHeader bytes, and are the caller's to keep.
+// lines returns the next message, and those that have come with it, each with a line break
+// behind it. They are the caller's to keep.
 //
-// With an error, too, there may be lines; without any, they are nil. A *closeFrame
-// error says that no further message will come: the peer took its leave, or broke the
-// protocol or a rule of this server. The frame is the answer to that. Any other error
-// is the connection's, or that of r.ping.
-func (r *messageReader) lines() ([]byte, error) {
-	lines, err := r.appendLine(make([]byte, maxHeader, maxHeader+r.in.Buffered()))
-	if err != nil {
-		return nil, err
+// With an error, too, there may be lines. A *closeFrame error says that no further message
+// will come: the peer took its leave, or broke the protocol or a rule of this server. The
+// frame is the answer to that. Any other error is the connection's, or that of r.ping.
+func (r *messageReader) lines() (lines []byte, err error) {
+	for more := true; more && err == nil; more = len(lines) < r.batch && r.ready() {
+		lines, err = r.appendLine(slices.Grow(lines, r.in.Buffered())) // for the others, too
 	}
-	for r.ready() && len(lines) < r.batch {
-		lines = slices.Grow(lines, r.in.Buffered()) // for the others, too
-		more, err := r.appendLine(append(lines, '\n'))
-		if err != nil {
-			return lines, err
-		}
-		lines = more
-	}
-	return lines, nil
+	return lines, err
 }
 
-// appendLine appends the next message to b, with spaces for its line breaks. With an
-// error, b is as it was.
+// appendLine appends the next message to b, with spaces for its line breaks and a line break
+// behind it. With an error, b is as it was.
 func (r *messageReader) appendLine(b []byte) ([]byte, error) {
 	r.text, r.start, r.checked = b, len(b), len(b)
 	err := r.message()
@@ -292,7 +255,7 @@ func (r *messageReader) appendLine(b []byte) ([]byte, error) {
 		i += next
 		text[i] = ' '
 	}
-	return text, nil
+	return append(text, '\n'), nil
 }
 
 // message appends the next message to r.text.

@@ -334,6 +334,7 @@ func sizeCases() (cases []rfcCase) {
 }
 
 func TestRFC6455(t *testing.T) {
+	t.Parallel()
 	addr, _ := startServer(t, rfcLimit)
 	for _, test := range rfcCases() {
 		t.Run(test.name, func(t *testing.T) { test.run(t, addr, len(test.send)+8) })
@@ -343,6 +344,7 @@ func TestRFC6455(t *testing.T) {
 // The same with the bytes sent one at a time; the cases of megabytes, for the
 // tester's time, in pieces of a few (9.5 and 9.6 in Autobahn).
 func TestRFC6455InPieces(t *testing.T) {
+	t.Parallel()
 	addr, _ := startServer(t, rfcLimit)
 	for _, test := range rfcCases() {
 		size := 1

@@ -1,11 +1,9 @@
-// handshake.go: wsHandler, which decides who may connect, and makes a Conn of a request.
-
 package main
 
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,8 +53,10 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch why.status {
 	case http.StatusUpgradeRequired:
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
+		if r.ProtoMajor == 1 { // RFC 9113, section 8.2.2
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "websocket")
+		}
 		w.Header().Set("Sec-WebSocket-Version", websocket.SupportedProtocolVersion)
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", retryAfter)
@@ -75,7 +76,7 @@ func (h wsHandler) check(r *http.Request) *refusal {
 		return notUpgrade
 	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
 		return badKey
-	case !sameOrigin(r) && !h.cfg.origins.include(r):
+	case !originAllowed(r, h.cfg.origins):
 		return otherOrigin
 	}
 	return nil
@@ -99,7 +100,7 @@ func (h wsHandler) open(w http.ResponseWriter, r *http.Request) *refusal {
 	switch {
 	case h.full(connections.Add(1)): // check has seen room, but so it may for others
 		return roomFull
-	case h.hub.stopping():
+	case h.hub.isDraining():
 		return stopping
 	}
 	socket, buffer, err := http.NewResponseController(w).Hijack()
@@ -123,14 +124,16 @@ func (h wsHandler) open(w http.ResponseWriter, r *http.Request) *refusal {
 
 // newConn returns the Conn of a request whose connection is socket.
 func (h wsHandler) newConn(socket net.Conn, r *http.Request) *Conn {
-	if tcp, ok := tcpOf(socket); ok {
+	c := newConn(h.hub, socket)
+	if tcp, ok := c.transport.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(writeBuffer)
 	}
-	c := newConn(h.hub, socket)
 	c.claim = claim(r)
-	c.allowance = newAllowance(h.cfg.rate)
+	if rate := h.cfg.rate; rate > 0 {
+		c.limiter = &limiter{burst: rate, period: time.Second / time.Duration(rate)}
+	}
 	if query := r.URL.Query(); query.Has("since") {
-		since := parsePlace(query.Get("since"))
+		since := strings.Clone(query.Get("since"))
 		c.since = &since
 	}
 	return c
@@ -140,27 +143,21 @@ func (h wsHandler) newConn(socket net.Conn, r *http.Request) *Conn {
 // so that net/http can let go of what it held for the request. With an error there are
 // no pumps.
 func (c *Conn) start(w http.ResponseWriter, r *http.Request, buffer *bufio.ReadWriter, maxMessage int) error {
-	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
-	c.renewReading(time.Now())
-
+	c.writes.begin() // the answer is a write, too
 	in := bufio.NewReaderSize(c.input(buffer.Reader), readBuffer)
 	err := errors.New("the handshake could not be answered")
 	websocket.Server{Handler: func(ws *websocket.Conn) {
 		err = nil
-		c.socket.SetWriteDeadline(time.Time{}) // writePump sets its own
+		c.writes.end(0)
+		reader := newMessageReader(ws, in, maxMessage, c.pong)
+		if c.limiter != nil {
+			reader.batch = 0 // each message is waited for
+		}
+		c.writing.Add(1)
 		go c.writePump()
-		go c.readPump(c.newMessageReader(ws, in, maxMessage))
+		go c.readPump(reader)
 	}}.ServeHTTP(hijacked{w, keptOpen{c.socket}, bufio.NewReadWriter(in, buffer.Writer)}, essentials(r))
 	return err
-}
-
-// tcpOf returns the TCP connection that socket is, or that is under it.
-func tcpOf(socket net.Conn) (tcp *net.TCPConn, ok bool) {
-	if secure, ok := socket.(*tls.Conn); ok {
-		socket = secure.NetConn().(patientConn).Conn
-	}
-	tcp, ok = socket.(*net.TCPConn)
-	return tcp, ok
 }
 
 // input returns what the peer sends: first what it sent without waiting for the
@@ -168,9 +165,9 @@ func tcpOf(socket net.Conn) (tcp *net.TCPConn, ok bool) {
 func (c *Conn) input(buffer *bufio.Reader) io.Reader {
 	early, _ := buffer.Peek(buffer.Buffered())
 	if len(early) == 0 {
-		return silenceReader{c}
+		return socketReader{c}
 	}
-	return io.MultiReader(bytes.NewReader(bytes.Clone(early)), silenceReader{c})
+	return io.MultiReader(bytes.NewReader(bytes.Clone(early)), socketReader{c})
 }
 
 // essentials returns the part of an upgrade request that x/net needs. Subprotocols
@@ -226,59 +223,55 @@ func validKey(key string) bool {
 	return err == nil && len(b) == 16
 }
 
-// sameOrigin reports whether r comes from a page of the host it is sent to, or
-// from no page at all: browsers always say from where, programs need not.
-func sameOrigin(r *http.Request) bool {
+// originAllowed reports whether r comes from a page of the host it is sent to, or of one of
+// the others, or from no page at all: browsers always say from where, programs need not.
+// Without TLS a proxy may speak it in front of this server.
+func originAllowed(r *http.Request, others []origin) bool {
 	values := r.Header["Origin"]
-	if len(values) == 0 {
-		return true
+	if len(values) != 1 {
+		return len(values) == 0
 	}
-	u, err := url.Parse(values[0])
-	return err == nil && len(values) == 1 && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+	page, ok := parseOrigin(values[0])
+	own, _ := parseOrigin(page.scheme + "://" + r.Host)
+	return ok && !strings.HasPrefix(page.host, "*") &&
+		(page == own && (page.scheme == "https" || r.TLS == nil) || slices.ContainsFunc(others, page.matches))
 }
 
-// origins are those of other pages that may connect, in lower case: SCHEME://HOST, and
-// :PORT unless it is the scheme's own. "*." at the beginning of HOST stands for any
-// subdomain, at any depth.
-type origins []string
+// origin is where a page comes from (RFC 6454, section 4). The host is in lower case; in a
+// list of origins it may begin with "*.", which stands for any subdomain, at any depth.
+type origin struct{ scheme, host, port string }
+
+var (
+	originSyntax = regexp.MustCompile(`^(https?)://((?:\*\.)?(?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]+))?$`)
+	defaultPort  = map[string]string{"http": "80", "https": "443"}
+)
+
+func parseOrigin(s string) (o origin, ok bool) {
+	match := originSyntax.FindStringSubmatch(strings.ToLower(s))
+	if match == nil {
+		return o, false
+	}
+	return origin{match[1], match[2], cmp.Or(match[3], defaultPort[match[1]])}, true
+}
 
 // parseOrigins reads a comma-separated list.
-func parseOrigins(list string) (all origins, err error) {
+func parseOrigins(list string) (all []origin, err error) {
 	for item := range strings.SplitSeq(list, ",") {
-		u, err := url.Parse(strings.ToLower(strings.TrimSpace(item)))
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u) || u.Scheme+"://"+u.Host != u.String() {
+		o, ok := parseOrigin(strings.TrimSpace(item))
+		if !ok {
 			return nil, fmt.Errorf("%q is no origin: want such as https://a.example or https://*.b.example, with commas between them", strings.TrimSpace(item))
 		}
-		all = append(all, strings.TrimSuffix(u.String(), ":"+defaultPort[u.Scheme]))
+		all = append(all, o)
 	}
 	return all, nil
 }
 
-var defaultPort = map[string]string{"http": "80", "https": "443"}
-
-// validHost reports whether u has the host of an origin, in which only the first label
-// may be "*".
-func validHost(u *url.URL) bool {
-	host := strings.TrimPrefix(u.Hostname(), "*.")
-	return host != "" && !strings.HasPrefix(host, ".") && !strings.ContainsAny(host, "*, \t") && !strings.HasSuffix(u.Host, ":")
-}
-
-// include reports whether the page that r comes from is of one of the origins.
-func (o origins) include(r *http.Request) bool {
-	values := r.Header["Origin"]
-	if len(values) != 1 {
-		return false
+// matches reports whether o is pattern, or of one of its subdomains.
+func (o origin) matches(pattern origin) bool {
+	if domain, wild := strings.CutPrefix(pattern.host, "*"); wild && strings.HasSuffix(o.host, domain) {
+		pattern.host = o.host
 	}
-	origin := strings.ToLower(values[0])
-	return slices.ContainsFunc(o, func(allowed string) bool {
-		scheme, domain, wild := strings.Cut(allowed, "*")
-		if !wild {
-			return origin == allowed
-		}
-		host, ok := strings.CutPrefix(origin, scheme)
-		subdomain, ok2 := strings.CutSuffix(host, domain)
-		return ok && ok2 && subdomain != "" && !strings.ContainsAny(subdomain, "*/@:?#")
-	})
+	return o == pattern
 }
 
 // claim returns what a request says of where it comes from, cut to a length that does

@@ -1,10 +1,9 @@
-// hub.go: the Hub, which knows who is connected and hands every line to all of them.
-
 package main
 
 import (
 	"context"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -12,26 +11,37 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// Hub keeps the set of open connections and broadcasts lines to them. One
-// goroutine, run, owns the set; everyone else speaks to it through channels.
-// It never waits for a connection.
+const (
+	// The Hub looks at every connection with this period.
+	sweepPeriod = time.Second
+
+	// When the chat stops, time for the lines that are on their way; and silence that shows
+	// that a peer has no more of them.
+	drainTimeout = 5 * time.Second
+	drainIdle    = 100 * time.Millisecond
+)
+
+// Hub maintains the set of open connections and broadcasts lines to them. One goroutine,
+// run, owns all of it; others speak to it through the channels. It never waits for a
+// connection.
 type Hub struct {
-	// Open connections. Only run touches the map, and only run sends on a
-	// connection's send channel and closes it.
+	// Open connections. Only run touches the map, and only run sends on a connection's
+	// send channel and closes it.
 	connections map[*Conn]bool
 
-	// Lines from the readPumps, joined by '\n', behind maxHeader bytes. They belong to
-	// the Hub once they are sent here.
-	broadcast chan []byte
+	// Connections that have not unregistered, and may broadcast.
+	readers map[*Conn]bool
 
-	// Connections that are to hear what is said from now on.
-	register chan *Conn
+	broadcast  chan []byte       // lines, each with a line break behind it; the Hub keeps them
+	register   chan *Conn        // connections that are to hear what is said from now on
+	unregister chan *Conn        // connections from which nothing more will be broadcast
+	more       chan *Conn        // connections that have taken a batch which has them ask for more
+	pongs      chan controlFrame // answers to pings
 
-	// Connections from which nothing more will be broadcast.
-	unregister chan *Conn
-
-	// Closed when the Hub stops: it hears what has been said already, and no more.
-	lastCall chan struct{}
+	// Closed when the Hub drains: until drainDeadline it takes the lines that are on their
+	// way, and no new connections.
+	draining      chan struct{}
+	drainDeadline time.Time
 
 	// Closed when run has returned, and nobody receives from the channels above.
 	done chan struct{}
@@ -39,112 +49,118 @@ type Hub struct {
 	// Counts the registered connections whose sockets are not closed yet.
 	sockets sync.WaitGroup
 
-	// What has happened so far; and a log of what peers do, within bounds.
 	counters counters
-	peerLog  *slog.Logger
+	peerLog  *slog.Logger // of what peers do; limited
 
-	// What has been gathered for the next fan-out, as it came from the readPumps, and
-	// how many bytes that is.
-	gathered [][]byte
-	size     int
-
-	// When it is time for that.
-	pace pace
-
-	// What has been fanned out.
-	history history
-
-	// Connections that have not unregistered, and may broadcast; and those that have, but
-	// whose own last words may be among what is gathered.
-	speakers map[*Conn]bool
-	leaving  []*Conn
+	pending [][]byte // lines for the next frames
+	size    int      // bytes of them
+	stream  stream   // what was broadcast
+	backpressure
 }
 
-// newHub returns a Hub that holds so many lines for those who ask for them.
+// controlFrame is a frame for one connection.
+type controlFrame struct {
+	conn  *Conn
+	frame *frame
+}
+
+// newHub returns a Hub that holds that many lines for clients that join with ?since=.
 func newHub(history int) *Hub {
 	return &Hub{
-		history:     newHistory(history),
+		stream:      newStream(history),
 		peerLog:     slog.New(newSparing(slog.Default().Handler())),
 		connections: make(map[*Conn]bool),
-		speakers:    make(map[*Conn]bool),
+		readers:     make(map[*Conn]bool),
 		broadcast:   make(chan []byte),
 		register:    make(chan *Conn),
 		unregister:  make(chan *Conn),
-		lastCall:    make(chan struct{}),
+		more:        make(chan *Conn, 64), // so that a writePump needn't wait for its turn
+		pongs:       make(chan controlFrame),
+		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
 	}
 }
 
-// run serves the Hub's channels until ctx is done. Then it hands on what has been said
-// already, which takes up to lastWords, takes leave of everyone and returns; the sockets
-// close by themselves soon after.
+// run serves the Hub's channels until ctx is done. Then it drains, closes all connections
+// and returns; the sockets close by themselves soon after.
 func (h *Hub) run(ctx context.Context) {
 	defer close(h.done)
-	pings := time.NewTicker(pingPeriod)
-	defer pings.Stop()
-	for h.step(ctx, pings.C) {
+	sweeps := time.NewTicker(sweepPeriod)
+	defer sweeps.Stop()
+	for h.step(ctx, sweeps.C) {
 	}
 
-	close(h.lastCall)
-	for c := range h.speakers {
-		c.hurry()
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout+time.Second) // readPumps notice it late
 	defer cancel()
-	for len(h.speakers) > 0 && h.step(ctx, nil) {
+	h.startDrain()
+	for len(h.readers) > 0 && h.step(ctx, sweeps.C) {
 	}
 	h.flush()
-	h.release()
 	for c := range h.connections {
-		h.drop(c, goingAway)
+		if h.readers[c] || c.closeReply == nil { // it must not be looked at before c unregisters
+			h.drop(c, goingAway)
+		} else {
+			h.drop(c, c.closeReply)
+		}
 	}
 }
 
 // step waits for something to happen, and acts on it. It returns false when ctx is done.
-func (h *Hub) step(ctx context.Context, pings <-chan time.Time) bool {
-	lines := h.broadcast
-	if h.full() {
-		lines = nil // whoever has something to say waits, and so do those who send it
-	}
+func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	select {
 	case c := <-h.register:
 		h.add(c)
 	case c := <-h.unregister:
-		delete(h.speakers, c)
-		h.leaving = append(h.leaving, c)
-	case l := <-lines:
-		h.gather(l)
-	case <-h.pace.pause:
-		h.pace.pause = nil
-	case <-pings:
-		h.fanOut(controlFrame(websocket.PingFrame, nil))
+		h.remove(c)
+	case lines := <-h.intake():
+		h.gather(lines)
+	case c := <-h.more:
+		h.catchUp(c)
+	case p := <-h.pongs:
+		h.control(p.conn, p.frame)
+	case <-h.pause:
+		h.pause = nil
+	case <-sweeps:
+		h.sweep()
 	case <-ctx.Done():
 		return false
 	}
-	if len(h.gathered) == 0 || h.pace.allows() {
+	if h.pause == nil {
 		h.flush()
 	}
 	return true
 }
 
-// add adds c, and tells it its place in the stream if it has asked for one.
+// add registers c. If it asked for its position in the stream it begins behind, with the
+// message that tells it.
 func (h *Hub) add(c *Conn) {
 	h.connections[c] = true
 	h.sockets.Add(1)
-	h.speakers[c] = true
+	h.readers[c] = true
 	h.counters.connected.Add(1)
-	h.pace.welcome()
+	c.position = h.stream.end
 	if c.since != nil {
-		at, past := h.history.after(*c.since)
-		c.past = past
-		c.send <- textFrame(append(make([]byte, maxHeader), at.String()...))
+		c.position = h.stream.find(*c.since)
+		c.excused = h.stream.end.bytes - c.position.bytes
+		c.behind = true
+		c.send <- batch{[]*frame{h.stream.announce(c.position)}, true}
 	}
 }
 
-// gather keeps lines, and those that others have ready, for the next fan-out.
+// remove unregisters c. What it said last may be pending, and it hears that. When the Hub
+// drains it hears the others to the end.
+func (h *Hub) remove(c *Conn) {
+	delete(h.readers, c)
+	if !h.isDraining() {
+		h.flush()
+		h.drop(c, c.closeReply)
+	}
+}
+
+// gather keeps lines, and those that others have ready, for the next frames.
 func (h *Hub) gather(lines []byte) {
 	for {
-		h.gathered = append(h.gathered, lines)
+		h.pending = append(h.pending, lines)
 		h.size += len(lines)
 		if h.full() {
 			return
@@ -157,86 +173,164 @@ func (h *Hub) gather(lines []byte) {
 	}
 }
 
-// full reports whether enough is gathered for one fan-out.
+// full reports whether enough is pending for one frame.
 func (h *Hub) full() bool { return h.size > gatherLimit }
 
-// flush fans out what is gathered, and lets go of those who are leaving: but at the last
-// call everyone is, and hears the others to the end.
+// flush broadcasts what is pending.
 func (h *Hub) flush() {
-	if len(h.gathered) > 0 {
-		for len(h.gathered) > 0 {
-			f := textFrame(h.join())
-			lines := h.history.add(f)
-			h.fanOut(f)
-			h.counters.count(lines, len(f.lines())-lines, len(h.connections))
-		}
-		h.size = 0
-		h.pace.set()
+	if len(h.pending) == 0 {
+		return
 	}
-	if !h.stopping() {
-		h.release()
+	for len(h.pending) > 0 {
+		f := h.join()
+		lines := h.stream.add(f)
+		h.fanOut(f)
+		h.counters.count(lines, len(f.lines)-lines, len(h.connections))
 	}
+	h.setPause(h.size)
+	h.size = 0
 }
 
-// release lets go of those who are leaving.
-func (h *Hub) release() {
-	for _, c := range h.leaving {
-		h.drop(c, c.answer)
-	}
-	h.leaving = slices.Delete(h.leaving, 0, len(h.leaving))
-}
-
-// join takes as many of the gathered lines as one message holds, behind maxHeader
-// bytes.
-func (h *Hub) join() []byte {
-	n, size := 1, len(h.gathered[0])
-	for n < len(h.gathered) && size+len(h.gathered[n])-maxHeader < joinLimit {
-		size += 1 + len(h.gathered[n]) - maxHeader
+// join makes a frame of as many of the pending lines as one message holds.
+func (h *Hub) join() *frame {
+	n, size := 1, len(h.pending[0])
+	for n < len(h.pending) && size+len(h.pending[n]) <= joinLimit {
+		size += len(h.pending[n])
 		n++
 	}
-	lines := h.gathered[0]
-	if n > 1 {
-		lines = append(make([]byte, 0, size+1), lines...) // textFrame adds a byte
-	}
-	for _, more := range h.gathered[1:n] {
-		lines = append(append(lines, '\n'), more[maxHeader:]...)
-	}
-	h.gathered = slices.Delete(h.gathered, 0, n)
-	return lines
+	f := textFrame(h.pending[:n]...)
+	h.pending = slices.Delete(h.pending, 0, n)
+	return f
 }
 
-// fanOut queues f for every connection. One whose queue is full belongs to a peer that
-// is dead or stuck, or far slower than most, and is let go.
+// fanOut sends f, the newest frame of the stream, to the connections that have all before
+// it. For the others it stays in the stream.
 func (h *Hub) fanOut(f *frame) {
-	h.pace.begin()
+	frames := []*frame{f}
+	needed := h.stream.end.lines
+	clear(h.lagging)
+	h.lagging, h.busy, h.stalled = h.lagging[:0], 0, false
 	for c := range h.connections {
-		select {
-		case c.send <- f:
-			h.pace.see(c)
-		default:
-			h.drop(c, tooSlow)
+		if !c.behind {
+			c.position = h.stream.end
+			h.send(c, frames, len(f.lines))
+		}
+		if c.behind {
+			needed = min(needed, c.position.lines)
+		}
+		h.judge(c)
+	}
+	h.stream.trim(needed)
+}
+
+// send puts frames, of that many bytes, into c's queue. They follow c.position, or are not
+// of the stream. When with them as much waits as may, c has to ask for more.
+func (h *Hub) send(c *Conn, frames []*frame, size int) {
+	if len(c.send) == 0 {
+		c.queued = 0
+	}
+	c.queued += size
+	c.behind = c.position != h.stream.end || c.queued >= sendWindow || len(c.send) == maxBatches-1
+	c.send <- batch{frames, c.behind}
+}
+
+// catchUp sends c what follows its position.
+func (h *Hub) catchUp(c *Conn) {
+	if !h.connections[c] {
+		return // dropped since it asked
+	}
+	c.behind = false
+	frames, next := h.stream.read(c.position, sendWindow)
+	size := int(next.bytes - c.position.bytes)
+	c.position = next
+	c.excused = min(c.excused, h.stream.end.bytes-next.bytes)
+	if frames = append(c.owed, frames...); len(frames) > 0 {
+		c.owed = nil
+		h.send(c, frames, size)
+	}
+}
+
+// control sends c a control frame. If c is behind that comes with the next batch, unless c is
+// owed too many.
+func (h *Hub) control(c *Conn, f *frame) {
+	switch {
+	case !h.connections[c]:
+	case !c.behind:
+		h.send(c, []*frame{f}, 0)
+	case len(c.owed) < maxOwed:
+		c.owed = append(c.owed, f)
+	}
+}
+
+// sweep looks at every connection: it pings those that are silent, and breaks off those that
+// are for pongWait, or wait for a write for writeWait.
+func (h *Hub) sweep() {
+	ping := newFrame(websocket.PingFrame, nil)
+	for c := range h.connections {
+		if c.behind || len(c.send) > 0 {
+			c.readWatch.same = 0 // the peer may not have been asked yet whether it lives
+		}
+		silent, blocked := c.readWatch.look(&c.reads), c.writeWatch.look(&c.writes)
+		switch {
+		case blocked >= writeWait:
 			h.counters.tooSlow.Add(1)
+			c.transport.Close()
+			h.drop(c, tooSlow)
+		case silent >= pongWait:
+			h.counters.silent.Add(1)
+			c.transport.Close()
+			h.drop(c, nil)
+		case silent > 0 && silent%pingPeriod == 0:
+			h.control(c, ping)
 		}
 	}
 }
 
-// drop forgets c and closes its send channel: writePump then writes what is
-// queued there, and farewell unless that is nil. It does nothing where c has
+// watch is what the Hub saw of a pump's progress in its sweeps.
+type watch struct {
+	last uint64
+	same time.Duration // how long it has waited for the same
+}
+
+// look returns for how long a pump waits for its peer, up to a sweepPeriod less.
+func (w *watch) look(p *progress) time.Duration {
+	w.same += sweepPeriod
+	if now := p.Load(); now != w.last || now%2 == 0 {
+		w.last, w.same = now, 0
+	}
+	return w.same
+}
+
+// drop forgets c and closes its send channel: writePump then writes what is queued there,
+// and closeFrame unless that is nil, in writeWait altogether. It does nothing where c has
 // been dropped before.
-func (h *Hub) drop(c *Conn, farewell *closeFrame) {
+func (h *Hub) drop(c *Conn, closeFrame *closeFrame) {
 	if !h.connections[c] {
 		return
 	}
 	delete(h.connections, c)
-	c.farewell = farewell
-	c.dropped.Store(true)
+	if c.behind && closeFrame != tooSlow {
+		rest, _ := h.stream.read(c.position, math.MaxInt)
+		c.send <- batch{append(c.owed, rest...), false} // there is always a place for it
+	}
+	c.closeFrame = closeFrame
+	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
 	close(c.send)
 }
 
-// stopping reports whether the Hub stops, or has stopped.
-func (h *Hub) stopping() bool {
+// startDrain has the readPumps take the lines that are on their way, and end.
+func (h *Hub) startDrain() {
+	h.drainDeadline = time.Now().Add(drainTimeout)
+	close(h.draining)
+	for c := range h.readers {
+		c.socket.SetReadDeadline(time.Now()) // wakes readPump
+	}
+}
+
+// isDraining reports whether the Hub drains, or has stopped. Any goroutine may call it.
+func (h *Hub) isDraining() bool {
 	select {
-	case <-h.lastCall:
+	case <-h.draining:
 		return true
 	default:
 		return false

@@ -1,18 +1,5 @@
 // Command chat is a web chat on golang.org/x/net/websocket and nothing else
 // outside the standard library.
-//
-//	flags.go        the command line
-//	main.go         signals, the HTTP server, the page
-//	handshake.go    wsHandler: who may connect
-//	conn.go         Conn: a connection, and its readPump and writePump
-//	frame.go        whole messages out of x/net's frames; frames to be sent
-//	rate.go         how fast a peer may speak
-//	hub.go          Hub: who is connected; hands every line to all
-//	pace.go         how fast the Hub does so
-//	history.go      the last lines, for those who come back
-//	certificate.go  TLS
-//	debug.go        counters, and a log within bounds
-//	assets/         the page
 package main
 
 import (
@@ -21,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"embed"
-	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -30,15 +16,16 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
-//go:embed assets/home.html assets/jquery.min.js
+//go:embed assets
 var assets embed.FS
 
 // gcPercent is how much garbage may pile up, in percent of what is in use, before it
@@ -47,8 +34,10 @@ var assets embed.FS
 // look for it more often than Go does by itself.
 const gcPercent = 25
 
-// pageWait is how long a page that is on its way when the chat stops may take to arrive.
-const pageWait = time.Second
+const (
+	maxHTTPConns = 256         // connections that may be open beside WebSockets
+	pageWait     = time.Second // for a page that is on its way when the chat stops
+)
 
 func main() {
 	if os.Getenv("GOGC") == "" {
@@ -71,9 +60,16 @@ func main() {
 
 // run serves the chat until SIGINT or SIGTERM, or until it can't listen.
 func run(cfg config) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		second := <-signals // it may be one that this program was started to ignore
+		os.Exit(128 + int(second.(syscall.Signal)))
+	}()
 
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
@@ -113,7 +109,7 @@ func serve(ctx context.Context, listener net.Listener, hub *Hub, cfg config) err
 	})
 	var err error
 	if cfg.tls != nil {
-		err = server.ServeTLS(patientListener{listener, hub}, "", "")
+		err = server.ServeTLS(listener, "", "")
 	} else {
 		err = server.Serve(listener)
 	}
@@ -148,17 +144,23 @@ func clickable(scheme, addr string, bound net.Addr) string {
 // newServer returns the HTTP server of a chat: the page, what it loads, and the
 // WebSocket. The hub's run must be running while it serves.
 func newServer(hub *Hub, cfg config) *http.Server {
-	page := homePage(cfg)
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", asset(page, "text/html; charset=utf-8"))
-	mux.Handle("GET /assets/jquery.min.js", asset(mustRead("assets/jquery.min.js"), "text/javascript; charset=utf-8"))
+	mux.Handle("GET /{$}", asset(homePage(cfg), "text/html; charset=utf-8"))
+	for name, contentType := range map[string]string{
+		"chat.css":      "text/css; charset=utf-8",
+		"chat.js":       "text/javascript; charset=utf-8",
+		"jquery.min.js": "text/javascript; charset=utf-8",
+	} {
+		mux.Handle("GET /assets/"+name, asset(mustRead(name), contentType))
+	}
 	mux.Handle("GET /ws", wsHandler{hub, cfg})
 	server := &http.Server{
-		Handler:        secured(mux, page),
+		Handler:        secured(mux),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
+		ConnState:      new(httpConns).changed,
 		ErrorLog:       slog.NewLogLogger(hub.peerLog.Handler(), slog.LevelWarn),
 	}
 	if cfg.tls != nil {
@@ -167,10 +169,31 @@ func newServer(hub *Hub, cfg config) *http.Server {
 	return server
 }
 
+// httpConns are the connections of an HTTP server that are not WebSockets, by the time of their
+// last change. If there are more than maxHTTPConns the first is closed.
+type httpConns struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// changed is called by the server when a connection changes its state.
+func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conns = slices.DeleteFunc(h.conns, func(c net.Conn) bool { return c == conn })
+	if state != http.StateHijacked && state != http.StateClosed {
+		h.conns = append(h.conns, conn)
+	}
+	if len(h.conns) > maxHTTPConns {
+		transportOf(h.conns[0]).Close()
+		h.conns = slices.Delete(h.conns, 0, 1)
+	}
+}
+
 // homePage returns the page, which is told the limits.
 func homePage(cfg config) []byte {
 	limits := strings.NewReplacer("{{max-message}}", strconv.Itoa(cfg.maxMessage), "{{history}}", strconv.Itoa(cfg.history))
-	return []byte(limits.Replace(string(mustRead("assets/home.html"))))
+	return []byte(limits.Replace(string(mustRead("home.html"))))
 }
 
 // asset serves a file. Browsers may keep it, and ask each time whether it is still
@@ -185,10 +208,9 @@ func asset(content []byte, contentType string) http.Handler {
 	})
 }
 
-// mustRead returns an embedded file. That it is there is settled when the
-// program is built.
+// mustRead returns a file of assets, which is there if the program could be built.
 func mustRead(name string) []byte {
-	content, err := assets.ReadFile(name)
+	content, err := assets.ReadFile("assets/" + name)
 	if err != nil {
 		panic(err)
 	}
@@ -196,32 +218,14 @@ func mustRead(name string) []byte {
 }
 
 // secured adds to every answer the headers that keep a browser from doing with
-// it what it isn't for.
-func secured(next http.Handler, page []byte) http.Handler {
-	policy := contentSecurityPolicy(page)
+// it what it isn't for. The page may load its own scripts and style, and connect to its own
+// server.
+func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// contentSecurityPolicy lets page load its own script and style, jQuery, and the
-// WebSocket, and nothing else. Its inline parts are let in by their hashes.
-func contentSecurityPolicy(page []byte) string {
-	return "default-src 'none'; connect-src 'self'" +
-		"; script-src 'self'" + inlineHashes(page, "script") +
-		"; style-src" + inlineHashes(page, "style") +
-		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
-
-// inlineHashes returns page's inline elements of that name as sources of a policy.
-func inlineHashes(page []byte, element string) (sources string) {
-	inline := regexp.MustCompile(`(?s)<` + element + `>(.*?)</` + element + `>`)
-	for _, match := range inline.FindAllSubmatch(page, -1) {
-		sum := sha256.Sum256(match[1])
-		sources += " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-	}
-	return sources
 }

@@ -126,6 +126,15 @@ func startProgram(t *testing.T, args ...string) program {
 	return startCommand(t, chat(t, append([]string{"-addr", "127.0.0.1:0"}, args...)...))
 }
 
+// startInShell runs the chat in a shell that has run a command first.
+func startInShell(t *testing.T, first string, args ...string) program {
+	t.Helper()
+	cmd := chat(t, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	shell := exec.Command("/bin/sh", append([]string{"-c", first + `; exec "$0" "$@"`}, cmd.Args...)...)
+	shell.Dir, shell.Env = cmd.Dir, cmd.Env
+	return startCommand(t, shell)
+}
+
 // startCommand runs a command that is the chat.
 func startCommand(t *testing.T, cmd *exec.Cmd) program {
 	t.Helper()
@@ -291,14 +300,14 @@ func checkETag(t *testing.T, r *http.Request, etag string) {
 // jQuery is the file of its npm package, to the byte.
 func TestJQueryIsGenuine(t *testing.T) {
 	const want = "39a546ea9ad97f8bfaf5d3e0e8f8556adb415e470e59007ada9759dce472adaa"
-	if got := fmt.Sprintf("%x", sha256.Sum256(mustRead("assets/jquery.min.js"))); got != want {
+	if got := fmt.Sprintf("%x", sha256.Sum256(mustRead("jquery.min.js"))); got != want {
 		t.Errorf("sha256 %s, want %s", got, want)
 	}
 }
 
 // A proxy may serve the page below any path, so nothing in it is absolute.
 func TestPageHasNoAbsoluteAddress(t *testing.T) {
-	page := string(mustRead("assets/home.html"))
+	page := string(mustRead("home.html"))
 	if bad := regexp.MustCompile(`(?:src|href|action)="(?:/|[a-z]+:)[^"]*"`).FindAllString(page, -1); bad != nil {
 		t.Errorf("%q", bad)
 	}

@@ -1,30 +1,22 @@
-// rate.go: how fast a peer may speak.
-
 package main
 
 import "time"
 
-// allowance is how much a peer may say: so many messages a second, and as many as that
-// at once after a second of silence.
-type allowance struct {
-	perMessage time.Duration
-	spent      time.Time // up to when the time for what has been said reaches
+// limiter is a token bucket: burst items at once, and one more each period. A peer's
+// messages take from one, and the log of peers from another.
+type limiter struct {
+	burst  int
+	period time.Duration
+	next   time.Time // when there is an item
 }
 
-// newAllowance returns the allowance of so many messages a second, or nil if that is 0:
-// then there is no limit.
-func newAllowance(rate int) *allowance {
-	if rate == 0 {
-		return nil
+// wait returns how long it takes until there is an item: 0, or less, if it doesn't.
+func (l *limiter) wait(now time.Time) time.Duration {
+	if full := now.Add(-time.Duration(l.burst-1) * l.period); l.next.Before(full) {
+		l.next = full
 	}
-	return &allowance{perMessage: time.Second / time.Duration(rate)}
+	return l.next.Sub(now)
 }
 
-// use uses it for a message at that time, and returns how long the next has to wait.
-func (a *allowance) use(now time.Time) time.Duration {
-	if saved := now.Add(a.perMessage - time.Second); a.spent.Before(saved) {
-		a.spent = saved
-	}
-	a.spent = a.spent.Add(a.perMessage)
-	return a.spent.Sub(now)
-}
+// take takes an item, after wait.
+func (l *limiter) take() { l.next = l.next.Add(l.period) }

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,6 +31,7 @@ func (c crowd) hearAll(p *rawPeer) {
 
 // What has reached the server before it stops is heard by everyone.
 func TestStopLosesNothing(t *testing.T) {
+	t.Parallel()
 	for range 5 {
 		addr, stop := startServer(t, 4096)
 		stopWhenSaid(joinMany(t, addr, 20), stop)
@@ -40,6 +40,7 @@ func TestStopLosesNothing(t *testing.T) {
 
 // The same over TLS, with so many that they are not all awake when they should.
 func TestStopOverTLSLosesNothing(t *testing.T) {
+	t.Parallel()
 	const peers, each = 200, 40
 	cfg := defaults
 	cfg.tls = newCertificate(t)
@@ -61,35 +62,46 @@ func TestStopOverTLSLosesNothing(t *testing.T) {
 	}
 }
 
-// That a deadline has passed shows that the reader was late, not that nothing has come: at
-// the last call it looks once more. Under TLS each read of a record does so.
+// That a deadline has passed shows that the reader was late, not that nothing has come: it
+// looks again as often as it was late, and once more.
 func TestLateReaderLooksOnceMore(t *testing.T) {
-	hub := newHub(0)
-	close(hub.lastCall)
-	for name, reader := range map[string]func(net.Conn) io.Reader{
-		"TCP":       func(socket net.Conn) io.Reader { return silenceReader{newConn(hub, socket)} },
-		"under TLS": func(socket net.Conn) io.Reader { return patientConn{socket, hub} },
-	} {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newHub(0)
+		hub.startDrain()
 		b := make([]byte, 10)
-		if n, err := reader(&lateConn{late: 1}).Read(b); err != nil || string(b[:n]) != "last words" {
-			t.Errorf("%s: %q, %v", name, b[:n], err)
+		for _, late := range []time.Duration{0, drainIdle} {
+			conn := &lateConn{late: late, times: 1}
+			if late > 0 {
+				conn.times = 10
+			}
+			reader := socketReader{newConn(hub, conn)}
+			if n, err := reader.Read(b); err != nil || string(b[:n]) != "last words" {
+				t.Errorf("late by %v: %q, %v", late, b[:n], err)
+			}
+			conn.times = 1000
+			if n, err := reader.Read(b); n != 0 || err != goingAway {
+				t.Errorf("late by %v: %d bytes, %v", late, n, err)
+			}
 		}
-		if n, err := reader(&lateConn{late: 2}).Read(b); n != 0 || err == nil {
-			t.Errorf("%s: it waits for ever: %d bytes, %v", name, n, err)
-		}
-	}
+	})
 }
 
-// lateConn is a connection whose deadline passes so often before something is read.
+// lateConn is a connection of which some reads end after their deadline, and so much later.
 type lateConn struct {
 	net.Conn
-	late int
+	late     time.Duration
+	times    int
+	deadline time.Time
 }
 
-func (c *lateConn) SetReadDeadline(time.Time) error { return nil }
+func (c *lateConn) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return nil
+}
 
 func (c *lateConn) Read(b []byte) (int, error) {
-	if c.late--; c.late >= 0 {
+	if c.times--; c.times >= 0 {
+		time.Sleep(time.Until(c.deadline) + c.late)
 		return 0, os.ErrDeadlineExceeded
 	}
 	return copy(b, "last words"), nil
@@ -121,15 +133,15 @@ func TestStopDoesNotWaitForTheStuck(t *testing.T) {
 		l, stop := startInBubble(t)
 		ann := upgrade(t, l.dial(t))
 		upgrade(t, l.dial(t))
-		talkPast(t, ann, 2*sendQueue)
+		talkPast(t, ann, 1000)
 		var others sync.WaitGroup
 		defer others.Wait()
 		began := time.Now()
 		others.Go(stop)
 		ann.expectClose(closeGoingAway)
 		ann.Conn.Close()
-		if took := time.Since(began); took != 2*lastPause {
-			t.Errorf("told after %v, want %v", took, 2*lastPause)
+		if took := time.Since(began); took != 2*drainIdle {
+			t.Errorf("told after %v, want %v", took, 2*drainIdle)
 		}
 	})
 }
@@ -162,17 +174,17 @@ func TestStopInTheMiddleOfASpeech(t *testing.T) {
 				if _, err := ann.Conn.Write(clientFrame(0x81, "and another thing")); err != nil {
 					return
 				}
-				time.Sleep(lastPause / 2)
+				time.Sleep(drainIdle / 2)
 			}
 		})
-		for at := time.Duration(0); at < lastWords; at += lastPause / 2 {
+		for at := time.Duration(0); at < drainTimeout; at += drainIdle / 2 {
 			bob.expect(websocket.TextFrame, "and another thing")
 		}
 		if heard := linesUntilClosed(bob); heard > 1 {
 			t.Errorf("heard %d lines more", heard)
 		}
-		if took := time.Since(began); took != lastWords {
-			t.Errorf("stopped after %v, want %v", took, lastWords)
+		if took := time.Since(began); took != drainTimeout {
+			t.Errorf("stopped after %v, want %v", took, drainTimeout)
 		}
 		bob.Conn.Close()
 	})
@@ -194,7 +206,7 @@ func TestStopTakesBoundedTime(t *testing.T) {
 		}
 		began := time.Now()
 		stop()
-		if took := time.Since(began); took > 2*lastPause+closeWait {
+		if took := time.Since(began); took > 2*drainIdle+closeWait {
 			t.Errorf("stopped after %v", took)
 		}
 	})
@@ -202,7 +214,7 @@ func TestStopTakesBoundedTime(t *testing.T) {
 
 func TestHandshakeWhenTheChatStops(t *testing.T) {
 	hub := newHub(0)
-	close(hub.lastCall)
+	hub.startDrain()
 	r := httptest.NewRequest("GET", "/ws", nil)
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
 		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
@@ -219,6 +231,7 @@ func TestHandshakeWhenTheChatStops(t *testing.T) {
 // A signal stops the program as nothing else does, with exit status 0; another ends it
 // at once.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
 			p := startProgram(t)
@@ -228,15 +241,25 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
-	t.Run("twice", func(t *testing.T) {
-		p := startProgram(t)
-		ann := joinRaw(t, p.addr) // who doesn't answer the close frame
-		p.Process.Signal(syscall.SIGTERM)
-		ann.expectClose(closeGoingAway)
-		p.Process.Signal(syscall.SIGTERM)
-		err := p.Wait()
-		if exit, ok := err.(*exec.ExitError); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
-			t.Error(err)
-		}
-	})
+	// Also one that a script has it ignore, as it does with what it starts in the background.
+	for _, test := range []struct {
+		name   string
+		start  func(*testing.T) program
+		signal syscall.Signal
+	}{
+		{"SIGTERM twice", func(t *testing.T) program { return startProgram(t) }, syscall.SIGTERM},
+		{"SIGINT twice", func(t *testing.T) program { return startProgram(t) }, syscall.SIGINT},
+		{"ignored SIGINT twice", func(t *testing.T) program { return startInShell(t, "trap '' INT") }, syscall.SIGINT},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := test.start(t)
+			ann := joinRaw(t, p.addr) // who doesn't answer the close frame
+			p.Process.Signal(test.signal)
+			ann.expectClose(closeGoingAway)
+			p.Process.Signal(test.signal)
+			if p.Wait(); p.ProcessState.ExitCode() != 128+int(test.signal) {
+				t.Error(p.ProcessState)
+			}
+		})
+	}
 }

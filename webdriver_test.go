@@ -17,7 +17,11 @@ import (
 )
 
 // chromedriver is a running chromedriver.
-type chromedriver struct{ url string }
+type chromedriver struct {
+	url     string
+	profile string      // directory for what Chromiums keep
+	idle    chan string // URLs of sessions, each a Chromium, or "" where there is none yet
+}
 
 // requireProgram skips the test if a program is not installed.
 func requireProgram(t *testing.T, name, onDebian string) {
@@ -57,41 +61,83 @@ func startChromedriver(t *testing.T) chromedriver {
 	listening := regexp.MustCompile(`started successfully on port (\d+)`)
 	for out := bufio.NewScanner(stdout); out.Scan(); {
 		if port := listening.FindStringSubmatch(out.Text()); port != nil {
-			return chromedriver{"http://127.0.0.1:" + port[1]}
+			d := chromedriver{"http://127.0.0.1:" + port[1], t.TempDir(), make(chan string, 3)}
+			for range cap(d.idle) {
+				d.idle <- ""
+			}
+			t.Cleanup(func() { d.close(t) })
+			return d
 		}
 	}
 	t.Fatal("chromedriver did not say where it listens")
 	panic("unreachable")
 }
 
-// browser is a Chromium of its own, with an empty profile.
+// browser is a window of a Chromium, and those that are opened from it. Tests share a few
+// Chromiums, one after the other; what a page stores is its server's alone.
 type browser struct {
 	t       *testing.T
 	session string // URL of the WebDriver session
 	window  string // handle of the window that is driven
 }
 
-// open starts a browser for the length of the test.
+// open opens a window for the length of the test.
 func (d chromedriver) open(t *testing.T) *browser {
 	t.Helper()
-	b := &browser{t: t, session: d.url}
-	var session struct{ SessionID string }
-	b.call("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+	b := &browser{t: t, session: <-d.idle}
+	t.Cleanup(func() { d.idle <- b.session })
+	if b.session == "" {
+		b.session = d.start(t)
+	}
+	var home string
+	b.call("GET", "/window", nil, &home)
+	t.Cleanup(func() { b.closeAllBut(home) })
+	b.newWindow()
+	b.console() // of those before
+	return b
+}
+
+// closeAllBut closes all windows but one, and what their pages have stored.
+func (b *browser) closeAllBut(home string) {
+	var windows []string
+	b.call("GET", "/window/handles", nil, &windows)
+	for _, window := range windows {
+		if window != home {
+			b.turnTo(window)
+			b.run("try { localStorage.clear() } catch {}", nil)
+			b.call("DELETE", "/window", nil, nil)
+		}
+	}
+	b.turnTo(home)
+}
+
+// close ends the Chromiums, when no test uses them any more.
+func (d chromedriver) close(t *testing.T) {
+	for range cap(d.idle) {
+		if session := <-d.idle; session != "" {
+			(&browser{t: t, session: session}).call("DELETE", "", nil, nil)
+		}
+	}
+}
+
+// start starts a Chromium with an empty profile.
+func (d chromedriver) start(t *testing.T) (session string) {
+	t.Helper()
+	profile, err := os.MkdirTemp(d.profile, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var created struct{ SessionID string }
+	(&browser{t: t, session: d.url}).call("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
 		"acceptInsecureCerts": true,
 		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
 		"goog:chromeOptions": map[string]any{"args": []string{
 			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--window-size=720,480", "--user-data-dir=" + t.TempDir(),
+			"--disable-component-update", "--disable-sync", "--window-size=720,480", "--user-data-dir=" + profile,
 		}},
-	}}}, &session)
-	b.session += "/session/" + session.SessionID
-	t.Cleanup(b.close)
-	b.call("GET", "/window", nil, &b.window)
-	return b
+	}}}, &created)
+	return d.url + "/session/" + created.SessionID
 }
-
-// close ends the browser and returns when it is gone.
-func (b *browser) close() { b.call("DELETE", "", nil, nil) }
 
 // call makes one WebDriver call and stores its value in result, unless that is nil.
 func (b *browser) call(method, path string, body, result any) {
@@ -198,13 +244,18 @@ func (b *browser) until(what, expression string) {
 	}
 }
 
+// console returns what the browser has complained of since it was called last.
+func (b *browser) console() (complaints []struct{ Level, Message string }) {
+	b.t.Helper()
+	b.call("POST", "/se/log", map[string]string{"type": "browser"}, &complaints)
+	return complaints
+}
+
 // cleanConsole fails the test if the browser complained of the page.
 func (b *browser) cleanConsole() {
 	b.t.Helper()
-	var entries []struct{ Level, Message string }
-	b.call("POST", "/se/log", map[string]string{"type": "browser"}, &entries)
-	for _, entry := range entries {
-		b.t.Errorf("console: %s %s", entry.Level, entry.Message)
+	for _, complaint := range b.console() {
+		b.t.Errorf("console: %s %s", complaint.Level, complaint.Message)
 	}
 }
 

@@ -1,14 +1,11 @@
-// pace_test.go: whoever keeps up with most of the room is never let go and misses
-// nothing, whatever others do.
+// backpressure_test.go: who reads is never dropped and misses nothing, whatever others do.
 
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,7 +95,8 @@ func joinMany(t *testing.T, addr string, n int) (peers []*rawPeer) {
 
 // Half of the room speaks without a pause.
 func TestFloods(t *testing.T) {
-	for _, c := range []struct{ peers, each int }{{2, 400_000}, {5, 200_000}, {20, 20_000}, {200, 1000}} {
+	t.Parallel()
+	for _, c := range []struct{ peers, each int }{{2, 100_000}, {5, 50_000}, {20, 10_000}, {200, 500}} {
 		t.Run(fmt.Sprint(c.peers), func(t *testing.T) {
 			addr, _ := startServer(t, 4096)
 			crowd{c.peers / 2, c.each, 0}.meet(joinMany(t, addr, c.peers))
@@ -107,6 +105,7 @@ func TestFloods(t *testing.T) {
 }
 
 func TestFloodOverTLS(t *testing.T) {
+	t.Parallel()
 	addr := startTLSServer(t)
 	var peers []*rawPeer
 	for range 20 {
@@ -122,12 +121,13 @@ var smallBuffers = &net.Dialer{Control: func(_, _ string, c syscall.RawConn) err
 
 // Twenty peers who don't read, more than half of the room, cost the others nothing.
 func TestStuckPeersBesideReaders(t *testing.T) {
+	t.Parallel()
 	addr, _ := startServer(t, 4096)
 	var stuck []*rawPeer
 	for range 20 {
 		stuck = append(stuck, upgrade(t, dialWith(t, addr, smallBuffers)))
 	}
-	const speakers, each = 2, 4000
+	const speakers, each = 2, 1500
 	crowd{speakers, each, 4000}.meet(joinMany(t, addr, 5))
 	var wg sync.WaitGroup
 	for i, p := range stuck {
@@ -153,6 +153,7 @@ func linesUntilClosed(p *rawPeer) (heard int) {
 
 // People come, say something and leave all the time while others speak.
 func TestChurn(t *testing.T) {
+	t.Parallel()
 	addr, _ := startServer(t, 4096)
 	peers := joinMany(t, addr, 20)
 	over := make(chan struct{})
@@ -240,65 +241,10 @@ func TestSlowButSteadyReader(t *testing.T) {
 	})
 }
 
-// The same in memory, where time passes only when the Hub pauses: so much, and no more,
-// is what those who read wait for those who don't.
-func TestReadersDoNotWaitForTheStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const stuck, readers, each = 20, 5, 20_000
-		l, _ := startInBubble(t)
-		for range stuck {
-			upgrade(t, l.dial(t))
-		}
-		var peers []*rawPeer
-		for range readers {
-			peers = append(peers, upgrade(t, l.dial(t)))
-		}
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		speaker := peers[0]
-		wg.Go(func() { crowd{1, each, 4000}.speak(speaker, 0) })
-		for _, p := range peers[1:] {
-			wg.Go(func() { crowd{1, each, 4000}.listen(p) })
-		}
-		var longest time.Duration
-		for heard := 0; heard < each; {
-			asked := time.Now()
-			opcode, message, err := speaker.readFrame()
-			if err != nil || opcode != websocket.TextFrame {
-				t.Fatal(show(opcode, message), err)
-			}
-			longest = max(longest, time.Since(asked))
-			heard += 1 + strings.Count(message, "\n")
-		}
-		if most := patience + stuck*patienceFor + 2*catchUp; longest > most {
-			t.Errorf("waited %v, want at most %v", longest, most)
-		}
-	})
-}
-
-// A room in which all but the speaker read slowly, but steadily, is what the speaker has to
-// wait for. Over TCP they seem to stand still for moments, and then to take much at once.
-func TestSlowRoom(t *testing.T) {
-	addr, _ := startServer(t, 4096)
-	peers := joinMany(t, addr, 4)
-	for _, p := range peers[1:] {
-		p.in = bufio.NewReaderSize(slowLine{p.Conn}, 8<<10)
-	}
-	crowd{1, 5000, 4000}.meet(peers)
-}
-
-// slowLine reads 8 KiB each 2 ms, which is 4 MB a second.
-type slowLine struct{ net.Conn }
-
-func (s slowLine) Read(b []byte) (int, error) {
-	time.Sleep(2 * time.Millisecond)
-	return s.Conn.Read(b[:min(len(b), 8<<10)])
-}
-
 // What waits for peers who are stuck together is the same for all, and bounded.
 func TestStuckPeersPinLittleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const stuck, queued, buffers = 50, sendQueue * joinLimit, 50 * joinLimit
+		const stuck, held, buffers = 50, maxHeld + 256*4096, 50 * joinLimit
 		l, _ := startInBubble(t)
 		for range stuck {
 			upgrade(t, l.dial(t))
@@ -314,187 +260,14 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 				}
 			}
 		}()
-		for range 4 * sendQueue {
+		for range 400 {
 			if opcode, message, err := ann.readFrame(); err != nil || len(message) > joinLimit {
 				t.Fatal(show(opcode, message), err)
 			}
 			most = max(most, heap()-before)
 		}
-		if most < queued/2 || most > queued+buffers+1<<20 {
-			t.Errorf("they pin %d bytes, want about %d, and up to %d in buffers", most, queued, buffers)
-		}
-	})
-}
-
-// paced is a room as pace sees it: connections, and how many frames wait for each.
-type paced struct {
-	pace
-	room []*Conn
-}
-
-func newPaced(waiting ...int) *paced {
-	var p paced
-	for _, n := range waiting {
-		c := newConn(nil, nil)
-		p.room = append(p.room, c)
-		for range n {
-			c.send <- nil
-		}
-	}
-	return &p
-}
-
-// fanOut has the pace see the room, and decide.
-func (p *paced) fanOut() {
-	p.begin()
-	for _, c := range p.room {
-		p.see(c)
-	}
-	p.set()
-}
-
-// pauses returns for how long the Hub may not fan out, up to a second. For each pause
-// then is called first.
-func (p *paced) pauses(then func()) (total time.Duration) {
-	for began := time.Now(); !p.allows() && total < time.Second; total = time.Since(began) {
-		<-p.pause
-		p.pause = nil
-		then()
-	}
-	return total
-}
-
-// take has the connections write so many frames each.
-func (p *paced) take(n int, from ...int) {
-	for _, i := range from {
-		for range min(n, len(p.room[i].send)) {
-			<-p.room[i].send
-		}
-	}
-}
-
-func TestPace(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		waiting []int         // frames, for each connection
-		want    time.Duration // pause after a fan-out
-		then    func(p *paced)
-	}{
-		{"an empty room", nil, 0, nil},
-		{"nobody is late", []int{1, late - 1}, 0, nil},
-		{"half of the room is late", []int{1, late}, 0, nil},
-		{"the room catches up", []int{1, late, late}, 3 * catchUp, func(p *paced) {
-			if p.waited == 2*catchUp {
-				p.take(1, 1)
-			}
-		}},
-		{"most of the room is stuck", []int{1, late, late}, patience + 2*catchUp, nil},
-		{"most of the room is slow", []int{1, 10, 10}, 3 * 15 * catchUp, func(p *paced) {
-			if p.waited%(15*catchUp) == 14*catchUp {
-				p.take(1, 1, 2)
-			}
-		}},
-		{"most of the room takes just enough to be waited for", []int{1, 40, 40}, 285 * catchUp, func(p *paced) {
-			if p.waited%(15*catchUp) == 14*catchUp {
-				p.take(1, 1, 2)
-			}
-		}},
-		{"a large room is stuck", append([]int{1}, slices.Repeat([]int{late}, 1000)...), patience + 1000*patienceFor + catchUp, nil},
-		{"the whole room is slow", []int{late, late}, 500 * catchUp, func(p *paced) {
-			if p.waited == 499*catchUp {
-				p.take(1, 0, 1)
-			}
-		}},
-		{"the whole room is stuck and someone joins", []int{late, late}, 130 * catchUp, func(p *paced) {
-			if p.waited == 129*catchUp {
-				p.welcome()
-			}
-		}},
-		{"the late are let go", []int{1, late, late}, 2 * catchUp, func(p *paced) {
-			p.room[1].dropped.Store(p.waited == catchUp)
-		}},
-		{"the only one who isn't stuck dies", []int{late, late, late}, 5 * catchUp, func(p *paced) {
-			if p.waited == 4*catchUp {
-				for _, c := range p.room {
-					close(c.written)
-				}
-			}
-		}},
-		{"one is crowded a little", []int{1, crowded + 1}, maxPause / (sendQueue - crowded), nil},
-		{"one is nearly full", []int{1, sendQueue}, maxPause, nil},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newPaced(test.waiting...)
-				p.fanOut()
-				if got := p.pauses(func() {
-					if test.then != nil {
-						test.then(p)
-					}
-				}); got != test.want {
-					t.Errorf("paused for %v, want %v", got, test.want)
-				}
-			})
-		})
-	}
-}
-
-// Where others are stuck, one who falls behind is not waited for without end.
-func TestPaceBesideTheStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPaced(late, 20, 20)
-		p.room[1].stuck, p.room[2].stuck = true, true
-		p.fanOut()
-		if got := p.pauses(func() {}); got > patience+2*catchUp {
-			t.Errorf("paused for %v", got)
-		}
-	})
-}
-
-// A ping in the middle of a catch-up is no reason to lose patience.
-func TestPaceWithAPing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPaced(0, 20, 20)
-		p.fanOut()
-		pinged := false
-		p.pauses(func() {
-			if p.waited == patience-catchUp && !pinged {
-				pinged = true
-				p.room[1].send <- nil
-				p.room[2].send <- nil
-				p.begin()
-				for _, c := range p.room {
-					p.see(c)
-				}
-			} else if pinged && p.waited == 10*catchUp {
-				p.take(20, 1, 2)
-			}
-		})
-		if p.room[1].stuck {
-			t.Error("taken for stuck")
-		}
-	})
-}
-
-// Those who have proved stuck are not waited for again, until they have caught up.
-func TestPaceRemembersWhoIsStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPaced(0, 20, 20)
-		for _, want := range []time.Duration{patience + 2*catchUp, 0, 0} {
-			p.fanOut()
-			if got := p.pauses(func() {}); got != want {
-				t.Errorf("paused for %v, want %v", got, want)
-			}
-		}
-		p.take(20, 1, 2)
-		p.fanOut()
-		for range late {
-			p.room[1].send <- nil
-			p.room[2].send <- nil
-		}
-		p.fanOut()
-		if got := p.pauses(func() {}); got == 0 {
-			t.Error("didn't wait for those who had caught up")
+		if most < held/2 || most > (held+buffers)*5/4 { // of which Go's size classes take some
+			t.Errorf("they pin %d bytes, want about %d, and up to %d in buffers", most, held, buffers)
 		}
 	})
 }

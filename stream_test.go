@@ -1,12 +1,14 @@
-// history_test.go: whoever comes back at its place hears what it missed, once.
+// stream_test.go: who comes back with its position hears what it missed, once.
 
 package main
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,8 +17,13 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// comeBack connects at a place, or at nonsense, and returns the place that the chat
-// gives in answer.
+// place is what the chat tells a client that asks for its position.
+type place struct {
+	epoch    string
+	seq, end uint64
+}
+
+// comeBack connects with a position, or with nonsense, and returns what the chat answers.
 func comeBack(t testing.TB, addr, since string) (*rawPeer, place) {
 	t.Helper()
 	return resume(t, dial(t, addr), since)
@@ -35,10 +42,14 @@ func resume(t testing.TB, conn net.Conn, since string) (*rawPeer, place) {
 	t.Helper()
 	p := upgradeAt(t, conn, "/ws?since="+since)
 	opcode, message, err := p.readFrame()
-	if err != nil || opcode != websocket.TextFrame || !regexp.MustCompile(`^[A-Za-z0-9]+ [0-9]+$`).MatchString(message) {
-		t.Fatalf("got %s, %v; want a place", show(opcode, message), err)
+	match := regexp.MustCompile(`^([A-Za-z0-9]+) ([0-9]+) ([0-9]+)$`).FindStringSubmatch(message)
+	if err != nil || opcode != websocket.TextFrame || match == nil {
+		t.Fatalf("got %s, %v; want a position", show(opcode, message), err)
 	}
-	return p, parsePlace(strings.Replace(message, " ", ".", 1))
+	at := place{epoch: match[1]}
+	at.seq, _ = strconv.ParseUint(match[2], 10, 64)
+	at.end, _ = strconv.ParseUint(match[3], 10, 64)
+	return p, at
 }
 
 // hearing returns a function that returns the next line that p hears, or an error.
@@ -120,8 +131,8 @@ func TestComingBack(t *testing.T) {
 			sayNumbered(t, joinRaw(t, addr), 0, 20)
 			_, here := comeBack(t, addr, "")
 			p, at := comeBack(t, addr, strings.Replace(test.since, "EPOCH", here.epoch, 1))
-			if at != (place{here.epoch, test.seq}) {
-				t.Fatalf("the place is %s, want %d", at, test.seq)
+			if at != (place{here.epoch, test.seq, 20}) {
+				t.Fatalf("it is at %v, want %d", at, test.seq)
 			}
 			expectLines(t, p, test.lines...)
 			p.send(websocket.TextFrame, "live")
@@ -140,8 +151,10 @@ func TestWithoutSince(t *testing.T) {
 }
 
 func TestEachRunHasItsEpoch(t *testing.T) {
+	t.Parallel()
 	addr, stop := startServer(t, 4096)
-	_, first := comeBack(t, addr, "")
+	p, first := comeBack(t, addr, "")
+	p.Conn.Close()
 	stop()
 	addr, _ = startServer(t, 4096)
 	_, second := comeBack(t, addr, "")
@@ -153,6 +166,7 @@ func TestEachRunHasItsEpoch(t *testing.T) {
 // In the middle of a flood, whoever loses its connection and comes back hears every
 // line at its place; and all of them, if enough are held.
 func TestSeam(t *testing.T) {
+	t.Parallel()
 	for _, history := range []int{1000, 1 << 20} {
 		t.Run(fmt.Sprint(history), func(t *testing.T) { testSeam(t, history) })
 	}
@@ -173,9 +187,9 @@ func testSeam(t *testing.T, history int) {
 			for at := (place{}); at.seq < all; {
 				p, here := comeBack(t, addr, at.epoch+"."+fmt.Sprint(at.seq))
 				if here.seq < at.seq || here.seq > at.seq && history > all {
-					t.Errorf("sent from %s to %s", at, here)
+					t.Errorf("sent from %v to %v", at, here)
 				}
-				at = place{here.epoch, min(here.seq+1500, all)}
+				at = place{here.epoch, min(here.seq+1500, all), here.end}
 				hearFrom(p, visitors[v][here.seq:at.seq])
 				p.Conn.Close()
 			}
@@ -212,32 +226,69 @@ func TestPastOfAStuckPeer(t *testing.T) {
 		sayNumbered(t, ann, 0, 300)
 		stuck := l.dial(t)
 		p, at := resume(t, stuck, "")
-		sayNumbered(t, ann, 300, 300+sendQueue/2)
+		sayNumbered(t, ann, 300, 400)
 		if at.seq != 300-256 {
 			t.Error(at)
 		}
-		expectLines(t, p, numbered(300-256, 300+sendQueue/2)...)
+		expectLines(t, p, numbered(300-256, 400)...)
 	})
 }
 
-// However many lines a frame has, no more are held than asked for, and little else.
-func TestHistoryIsBounded(t *testing.T) {
-	h := newHistory(100)
-	said := 0
-	for n := range 1000 {
-		lines := numbered(said, said+1+n*7%50)
-		said += len(lines)
-		h.add(textFrame(append(make([]byte, maxHeader), strings.Join(lines, "\n")...)))
-		at, past := h.after(place{})
-		var got []string
-		for f := range past {
-			got = append(got, strings.Split(strings.TrimSuffix(string(f.lines()), "\n"), "\n")...)
+// The stream holds the lines of the history and those that are needed, and little else,
+// however many lines a frame has; and it is read from any line on, in any portions.
+func TestStreamHoldsWhatIsNeeded(t *testing.T) {
+	const history, longestFrame = 100, 50
+	for _, needed := range []int{math.MaxInt, 0, 700} {
+		s := newStream(history)
+		var said []string
+		for n := range 200 {
+			lines := numbered(len(said), len(said)+1+n*7%longestFrame)
+			said = append(said, lines...)
+			s.add(textFrame([]byte(strings.Join(lines, "\n") + "\n")))
+			s.trim(uint64(needed))
+			start := max(0, len(said)-history)
+			if at := s.find(""); at.lines != uint64(start) {
+				t.Fatalf("after %d lines the history begins with %d", len(said), at.lines)
+			}
+			if held := len(said) - int(s.start(0).lines); held >= len(said)-min(needed, start)+longestFrame {
+				t.Fatalf("%d lines of %d are held", held, len(said))
+			}
+			for _, from := range []int{min(needed, start), start, len(said) - 1, len(said)} {
+				if got := readAll(&s, from, 1+n*10); !slices.Equal(got, said[from:]) {
+					t.Fatalf("from %d on: %q", from, got)
+				}
+			}
 		}
-		if from := max(0, said-100); at.seq != uint64(from) || !slices.Equal(got, numbered(from, said)) {
-			t.Fatalf("after %d lines: %s and %q", said, at, got)
+	}
+}
+
+// readAll reads a stream from a line on, so many bytes at a time.
+func readAll(s *stream, from, limit int) (lines []string) {
+	for at := s.at(uint64(from)); at != s.end; {
+		var frames []*frame
+		frames, at = s.read(at, limit)
+		for _, f := range frames {
+			lines = append(lines, strings.Split(strings.TrimSuffix(string(f.lines), "\n"), "\n")...)
 		}
-		if h.held >= 100+50 || len(h.frames) > 100 || len(h.frames) != len(h.counts) {
-			t.Fatalf("%d lines in %d frames are held", h.held, len(h.frames))
+	}
+	return lines
+}
+
+// However long the history is, joining costs the same.
+func TestJoinWithALongHistory(t *testing.T) {
+	costs := func(lines int) float64 {
+		s := newStream(lines)
+		for range lines {
+			s.add(textFrame([]byte("hello\n")))
 		}
+		since := fmt.Sprint(s.epoch, ".", lines/2)
+		return testing.AllocsPerRun(100, func() {
+			at := s.find(since)
+			s.announce(at)
+			s.read(at, sendWindow)
+		})
+	}
+	if short, long := costs(1<<10), costs(1<<20); long != short {
+		t.Errorf("%v allocations, and %v with a short history", long, short)
 	}
 }

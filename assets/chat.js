@@ -1,0 +1,421 @@
+$(function () {
+  'use strict';
+
+  const maxMessage = $('body').data('max-message'); // bytes
+  const history = $('body').data('history'); // lines that the server holds
+  const maxEntries = 2000; // in the log
+  const title = document.title;
+  const [$log, $lines, $outbox, $below, $name, $msg, $room] =
+    ['#log', '#lines', '#outbox', '#below', '#name', '#msg', '#room'].map(id => $(id));
+
+  // ---- What is kept: the name on this device, the rest as long as this tab lives.
+
+  function load(store, key, otherwise) {
+    try {
+      return JSON.parse(store().getItem(key)) ?? otherwise;
+    } catch {
+      return otherwise; // storage is forbidden, or holds something else
+    }
+  }
+
+  function save(store, key, value) {
+    try {
+      store().setItem(key, JSON.stringify(value));
+    } catch {} // full, or forbidden: then it is not kept
+  }
+
+  const device = () => window.localStorage;
+  const tab = () => window.sessionStorage;
+
+  // ---- The log. Entries are added once an animation frame.
+
+  let waiting = []; // elements
+  let following = true; // the end of the log is in view
+  let below = 0; // entries that came while it was not
+  let unread = 0; // while the tab was hidden
+  let drawing = false;
+
+  function add(element) {
+    waiting.push(element);
+    if (waiting.length > maxEntries) {
+      waiting.shift();
+    }
+    if (!drawing) {
+      drawing = true;
+      document.hidden ? setTimeout(draw, 200) : requestAnimationFrame(draw);
+    }
+  }
+
+  function draw() {
+    drawing = false;
+    const lines = $lines[0];
+    lines.append(...waiting);
+    for (let extra = lines.childElementCount - maxEntries; extra > 0; extra--) {
+      lines.firstElementChild.remove();
+    }
+    below += waiting.length;
+    waiting = [];
+    follow();
+  }
+
+  function follow() {
+    if (following) {
+      below = 0;
+      $log[0].scrollTop = $log[0].scrollHeight;
+    }
+    $below.prop('hidden', below === 0).text('↓ ' + count(below, 'new message'));
+  }
+
+  function count(n, what) {
+    return n + ' ' + what + (n === 1 ? '' : 's');
+  }
+
+  $log.on('scroll', function () {
+    const log = $log[0];
+    following = log.scrollTop > log.scrollHeight - log.clientHeight - 8;
+    if (following && below > 0) {
+      follow();
+    }
+  });
+  $below.on('click', function () {
+    following = true;
+    follow();
+    $msg.trigger('focus');
+  });
+  $(window).on('resize', follow);
+
+  // element makes an element. Text is text wherever it comes from.
+  function element(name, className, ...children) {
+    const e = document.createElement(name);
+    e.className = className;
+    e.append(...children);
+    return e;
+  }
+
+  function notice(text) {
+    add(element('div', 'notice', element('span', 'body', text)));
+  }
+
+  // entry makes the entry of a line: NAME: TEXT, or just TEXT.
+  function entry(line, classes, mark) {
+    const body = element('span', 'body');
+    const named = /^([^\s:][^:]{0,63}): (.*)$/s.exec(line);
+    if (named) {
+      const name = element('bdi', 'name', named[1]);
+      name.style.setProperty('--hue', hue(named[1]));
+      body.append(name, ' ');
+    }
+    body.append(element('span', 'text', ...linked(named ? named[2] : line)));
+    return element('div', 'entry ' + classes, mark, body);
+  }
+
+  // hue gives each name its colour, the same on all screens: FNV-1a, in degrees.
+  function hue(name) {
+    let hash = 0x811c9dc5;
+    for (let i = 0; i < name.length; i++) {
+      hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
+    }
+    return (hash >>> 0) % 360;
+  }
+
+  // linked returns text as strings and links.
+  function linked(text) {
+    return text.split(/(\bhttps?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]}])/i).map(function (part, i) {
+      if (i % 2 === 0 || !URL.canParse(part)) {
+        return part;
+      }
+      const a = element('a', '', part);
+      a.href = part;
+      a.target = '_blank';
+      a.rel = 'noopener noreferrer';
+      return a;
+    });
+  }
+
+  function clock() {
+    const now = new Date();
+    const time = element('time', '', now.toTimeString().slice(0, 5));
+    time.dateTime = now.toISOString();
+    return time;
+  }
+
+  function countUnread() {
+    if (document.hidden) {
+      document.title = '(' + ++unread + ') ' + title;
+    }
+  }
+
+  // ---- The outbox: what was typed and has not come back from the server yet.
+  //
+  // A message is sent for sure when its line is heard. One that was sent on a
+  // connection that then broke is in doubt: only what was said until the next one was
+  // made shows whether it arrived, so it is not sent again before that is heard.
+
+  let outbox = load(tab, 'outbox', []).map(({text, sent}) => ({text, sent: sent ? -1 : 0}));
+  let own = load(tab, 'own', {epoch: '', seqs: []}); // places of own lines
+
+  function keepOutbox() {
+    save(tab, 'outbox', outbox.map(({text, sent}) => ({text, sent})));
+  }
+
+  function queue(text) {
+    const message = {text, sent: 0}; // on which connection, or 0
+    outbox.push(message);
+    show(message);
+    if (live) {
+      transmit(message);
+    }
+    keepOutbox();
+  }
+
+  function show(message) {
+    message.element = entry(message.text, 'own unsent', element('span', 'mark', 'unsent'));
+    $outbox.append(message.element);
+    following = true;
+    follow();
+  }
+
+  function transmit(message) {
+    message.sent = connection;
+    socket.send(message.text);
+    watchOutbox();
+  }
+
+  // flush sends what waits, in order, when nothing is in doubt any more.
+  function flush() {
+    if (live && place.seq >= end) {
+      outbox.filter(message => message.sent !== connection).forEach(transmit);
+      keepOutbox();
+    }
+  }
+
+  // echoed reports whether a line is the echo of a message, which it takes out of the
+  // outbox then.
+  function echoed(line) {
+    const i = outbox.findIndex(message => message.sent && message.text === line);
+    if (i < 0) {
+      return false;
+    }
+    outbox.splice(i, 1)[0].element.remove();
+    own.seqs = own.seqs.concat(place.seq).slice(-history - 1);
+    own.epoch = place.epoch;
+    save(tab, 'own', own);
+    keepOutbox();
+    return true;
+  }
+
+  // refuse takes the message that the server would not have out of the outbox. The text
+  // stays to be seen.
+  function refuse() {
+    const i = outbox.findIndex(message => message.sent === connection);
+    if (i >= 0) {
+      const [message] = outbox.splice(i, 1);
+      message.element.remove();
+      add(entry(message.text, 'own refused', element('span', 'mark', 'not sent')));
+      keepOutbox();
+    }
+  }
+
+  // If a message waits and nothing at all is heard for 10 s the connection is dead, even
+  // where the browser has not noticed.
+  let watch;
+
+  function watchOutbox() {
+    clearTimeout(watch);
+    if (outbox.length > 0) {
+      watch = setTimeout(() => live && lost('no answer'), 10000);
+    }
+  }
+
+  // ---- The connection.
+
+  const reasons = {
+    1001: 'The server is shutting down.',
+    1003: 'The server takes text only.',
+    1007: 'The server could not read a message as text.',
+    1009: 'A message was too long for the server.',
+    1013: 'This connection was too slow to follow.',
+  };
+  let socket;
+  let connection = 0; // its number
+  let live = false; // the server has told the place
+  let place; // {epoch, seq} of the next line
+  let known = 0; // lines to come that are in the log already
+  let end = 0; // seq of the first line that was said on this connection
+  let fails = 0;
+  let retry; // timer
+  let due; // time at which it ends
+
+  function setState(word) {
+    $('body').toggleClass('live', word === 'live');
+    $('#word').text(word);
+    $('#now').prop('hidden', word === 'live' || word === 'connecting');
+    showWait();
+  }
+
+  function showWait() {
+    $('#wait').text(retry ? ', next try in ' + Math.max(1, Math.ceil((due - Date.now()) / 1000)) + ' s' : '');
+  }
+
+  // address is that of the WebSocket beside this page, wherever a proxy has put both.
+  function address() {
+    const url = new URL('ws', document.baseURI);
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    url.searchParams.set('since', place ? place.epoch + '.' + place.seq : '');
+    return url;
+  }
+
+  function connect() {
+    clearTimeout(retry);
+    retry = undefined;
+    setState('connecting');
+    socket = new WebSocket(address());
+    const timeout = setTimeout(() => lost('no answer'), 10000);
+    socket.onmessage = function (event) {
+      clearTimeout(timeout);
+      arrive(event.data);
+      socket.onmessage = function (event) {
+        event.data.split('\n').forEach(hear);
+        watchOutbox();
+      };
+    };
+    socket.onclose = function (event) {
+      clearTimeout(timeout);
+      lost(reasons[event.code]);
+      if ([1003, 1007, 1009].includes(event.code)) {
+        refuse();
+      }
+    };
+  }
+
+  // arrive begins a connection at the place that the server tells: EPOCH SEQ END.
+  function arrive(line) {
+    const [epoch, seq, last] = line.split(' ');
+    const here = {epoch, seq: Number(seq)};
+    known = 0;
+    if (place && place.epoch !== epoch) {
+      notice('The server was restarted.');
+    } else if (place && here.seq > place.seq) {
+      notice(count(here.seq - place.seq, 'message') + (here.seq - place.seq === 1 ? ' was' : ' were') + ' missed.');
+    } else if (place) {
+      known = place.seq - here.seq;
+    }
+    place = here;
+    end = Number(last);
+    connection++;
+    live = true;
+    fails = 0;
+    setState('live');
+    flush();
+    watchOutbox();
+  }
+
+  // hear takes the next line of the stream.
+  function hear(line) {
+    if (known > 0) {
+      known--;
+    } else {
+      const mine = echoed(line) || own.epoch === place.epoch && own.seqs.includes(place.seq);
+      add(entry(line, mine ? 'own' : '', clock()));
+      countUnread();
+    }
+    place.seq++;
+    if (place.seq === end) {
+      flush();
+    }
+  }
+
+  // lost gives up the connection, and tries again after a while.
+  function lost(why) {
+    socket.onmessage = socket.onclose = null;
+    socket.close();
+    if (live && why) {
+      notice(why);
+    }
+    if (!live) {
+      askWhy();
+    }
+    live = false;
+    clearTimeout(watch);
+    retryIn(Math.min(500 * 2 ** fails++, 30000));
+    setState('offline');
+  }
+
+  // retryIn has a new connection tried in about so many milliseconds: not all pages at
+  // the same time.
+  function retryIn(pause) {
+    clearTimeout(retry);
+    pause *= 0.5 + Math.random() / 2;
+    due = Date.now() + pause;
+    retry = setTimeout(connect, pause);
+  }
+
+  // askWhy asks the server why there is no connection. Browsers keep to themselves how a
+  // WebSocket was refused.
+  async function askWhy() {
+    const asked = socket;
+    const answer = await fetch('ws', {cache: 'no-store'}).catch(() => undefined);
+    const after = Number(answer?.headers.get('Retry-After')); // a proxy's own 503 has none
+    if (answer?.status === 503 && after > 0 && socket === asked && retry) {
+      retryIn(1000 * after);
+      setState('room full');
+    }
+  }
+
+  setInterval(() => retry && showWait(), 250);
+  $('#now').on('click', connect);
+  $(window).on('online', () => live ? lost() || connect() : retry && connect());
+  $(window).on('offline', () => live && lost('The network is gone.'));
+  $(document).on('visibilitychange', function () {
+    if (!document.hidden) {
+      unread = 0;
+      document.title = title;
+      if (retry) {
+        connect();
+      }
+    }
+  });
+
+  // ---- The form.
+
+  const bytes = text => new TextEncoder().encode(text).length;
+
+  // line is what would be sent now.
+  function line() {
+    const name = $name.val().replaceAll(':', '').trim();
+    const text = $msg.val().toWellFormed();
+    return name && text ? name + ': ' + text : text;
+  }
+
+  function showRoom() {
+    const left = maxMessage - bytes(line());
+    $room.prop('hidden', left > Math.max(64, maxMessage / 10))
+      .toggleClass('over', left < 0)
+      .text(left < 0 ? count(-left, 'byte') + ' too long' : count(left, 'byte') + ' left');
+    $('#send').prop('disabled', left < 0);
+  }
+
+  $name.val(load(device, 'name', '')).on('input', () => save(device, 'name', $name.val()));
+  $name.add($msg).on('input', showRoom);
+
+  $('#form').on('submit', function (event) {
+    event.preventDefault();
+    const text = line();
+    if ($msg.val() !== '' && bytes(text) <= maxMessage) {
+      $msg.val('');
+      queue(text);
+      showRoom();
+    }
+    $msg.trigger('focus');
+  });
+
+  // ---- Now begin.
+
+  if (window.WebSocket) {
+    outbox.forEach(show);
+    connect();
+  } else {
+    $('#word').text('no connection');
+    notice('Your browser does not support WebSockets, and without them there is no chat.');
+  }
+});
