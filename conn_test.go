@@ -160,7 +160,7 @@ func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 			time.Sleep(writeWait + 1)
 			payload := strings.Repeat("x", i*125/4)
 			p.send(websocket.PingFrame, payload)
-			p.expectPong(payload)
+			p.expect(websocket.PongFrame, payload)
 		}
 	})
 }

@@ -346,10 +346,13 @@ func closeCode(payload string) int {
 // noCode stands for a close frame without a code.
 const noCode = 0
 
-// expect reads the next frame and compares it.
+// expect reads the next frame, passing over the server's own pings, and compares it.
 func (p *rawPeer) expect(opcode byte, payload string) {
 	p.t.Helper()
 	gotOpcode, got, err := p.readFrame()
+	for err == nil && gotOpcode == websocket.PingFrame && opcode != websocket.PingFrame {
+		gotOpcode, got, err = p.readFrame()
+	}
 	if err != nil || gotOpcode != opcode || got != payload {
 		p.t.Fatalf("got %s, %v; want %s", show(gotOpcode, got), err, show(opcode, payload))
 	}
@@ -368,18 +371,6 @@ func (p *rawPeer) expectClose(code int) {
 	}
 	if b, err := p.in.ReadByte(); err != io.EOF {
 		p.t.Fatalf("got %#x, %v after the close frame; want EOF", b, err)
-	}
-}
-
-// expectPong reads a pong, and passes over the server's own pings.
-func (p *rawPeer) expectPong(payload string) {
-	p.t.Helper()
-	opcode, got, err := p.readFrame()
-	for err == nil && opcode == websocket.PingFrame {
-		opcode, got, err = p.readFrame()
-	}
-	if err != nil || opcode != websocket.PongFrame || got != payload {
-		p.t.Fatalf("got %s, %v; want a pong with %q", show(opcode, got), err, payload)
 	}
 }
 
