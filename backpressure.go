@@ -1,33 +1,38 @@
 package main
 
-import "time"
+import (
+	"math"
+	"slices"
+	"time"
+)
 
 const (
 	// Bytes that may wait in a connection's queue. When it has taken them it asks for more.
 	sendWindow = 64 << 10
 
 	// A connection is lagging if it has more bytes of the stream than this before it. While
-	// one is that keeps up, the Hub takes no lines. Less costs throughput where connections
+	// one is, fan-outs wait for it to take some. Less costs throughput where connections
 	// take turns on a processor, more is seconds of delay on a slow line.
 	maxLag = 512 << 10
 
-	// A lagging connection keeps up if it takes minSpeed bytes a second. It is credited with
-	// the time for what it takes, up to stallTimeout, since that comes in lumps: a peer that
-	// takes 50 kB/s in gulps of 100 kB opens its TCP window each 6 to 8 s (Linux 6.18).
-	// firstCredit is for one that has begun to lag: it may only wait for a processor.
-	minSpeed     = 32 << 10
-	stallTimeout = writeWait
-	firstCredit  = 250 * time.Millisecond
+	// Lagging connections can't slow the stream below minSpeed, in bytes a second. One that
+	// takes as much is never dropped for being slow.
+	minSpeed = 32 << 10
 
-	// A lagging connection that doesn't keep up is stalled: it is not waited for, and is
-	// dropped when the stream holds maxHeld bytes for it, beside the history. Until then the
-	// Hub takes stalledIntake bytes a second, so that the connection has writeWait to show
-	// some progress. Less would slow the room, more would take memory.
-	maxHeld       = 8 << 20
-	stalledIntake = (maxHeld - maxLag) / int(writeWait/time.Second)
+	// Up to lowHeld, a lagging connection that takes nothing lets the stream have heldSpeed, and is
+	// broken off for its blocked write before it gets there. From there on the stream has
+	// minSpeed, and at maxHeld the connection is dropped. What is between is for peers that take
+	// minSpeed, but in lumps: one that takes 50 kB/s in gulps of 100 kB opens its TCP window
+	// each 6 to 8 s (Linux 6.18).
+	lowHeld   = 14 << 20
+	maxHeld   = 16 << 20
+	heldSpeed = lowHeld / int64((writeWait+2*sweepPeriod)/time.Second)
+
+	// The speed of a lagging connection is averaged over this many sweeps.
+	speedSweeps = 8
 
 	// When most connections have more than one batch waiting, the Hub gathers lines for that
-	// long: fewer and larger frames cost less.
+	// long: larger frames cost less. It looks as often whether a connection still lags.
 	gatherPause = 200 * time.Microsecond
 )
 
@@ -37,107 +42,97 @@ type delivery struct {
 	queued   int      // bytes in the queue, since it was seen empty
 	behind   bool     // what follows position waits until the Conn asks for more
 	owed     []*frame // control frames that wait with it
-	excused  uint64   // bytes behind position that are no lag: missed before it joined, or while it was stalled
+	missed   uint64   // bytes behind position that were said before the Conn came
 
-	seen     uint64    // bytes written when keepingUp was called last
-	credited time.Time // until when it keeps up
+	lagged  bool   // whether it was lagging at the last sweep
+	written uint64 // bytes until then
+	speed   int64  // bytes a second that it took of late while it was lagging
 }
 
-// backpressure is what the last fan-out has shown.
+// backpressure is what the last fan-out or sweep has shown.
 type backpressure struct {
 	pause     <-chan time.Time // until the next fan-out, or nil
 	busy      int              // connections that have more than one batch waiting
-	lagging   []*Conn          // those that kept up
-	stalled   bool             // whether there were others
-	throttled time.Time        // since when lagging connections keep the Hub from taking lines, or zero
+	lagging   []*Conn
+	pace      int64     // bytes a second that the stream has in spite of lagging connections
+	fannedOut time.Time // when the last fan-out was
+	longest   int64     // bytes of a frame so far; to lag by one frame is nobody's fault
+	throttled time.Time // since when fan-outs wait for lagging connections, or zero
 }
 
-// keepingUp reports whether c, which is lagging, takes minSpeed.
-func (c *Conn) keepingUp(now time.Time) bool {
-	written := c.writes.bytes()
-	taken := min(written-c.seen, minSpeed*uint64(stallTimeout/time.Second))
-	earned := time.Duration(taken) * time.Second / minSpeed
-	if now.Sub(c.credited) > stallTimeout {
-		earned = firstCredit
+// measure updates the speed of c. The sweep calls it.
+func (c *Conn) measure(lag int64) {
+	written, lagging, taken := c.writes.bytes(), lag > maxLag, int64(0)
+	if lagging && c.lagged { // else it may have gone into the system's buffers
+		taken = int64(written - c.written)
 	}
-	if c.credited.Before(now) {
-		c.credited = now
-	}
-	c.seen, c.credited = written, c.credited.Add(earned)
-	if latest := now.Add(stallTimeout); c.credited.After(latest) {
-		c.credited = latest
-	}
-	return c.credited.After(now)
+	c.lagged, c.written = lagging, written
+	c.speed += (taken - c.speed) / speedSweeps
 }
 
 // lag returns by how many bytes c lags.
-func (h *Hub) lag(c *Conn) uint64 {
+func (h *Hub) lag(c *Conn) int64 {
 	if !c.behind {
 		return 0
 	}
-	return h.stream.end.bytes - c.position.bytes - c.excused
+	return int64(h.stream.end.bytes - c.position.bytes - c.missed)
 }
 
-// judge looks at a connection after a fan-out, of which it is called for each.
+// paceFor returns how many bytes a second the stream may have while c lags that much: if c is
+// reading, half of what it takes, so that it catches up.
+func (c *Conn) paceFor(lag int64) int64 {
+	switch {
+	case lag > lowHeld:
+		return minSpeed
+	case c.speed > minSpeed/2:
+		return min(max(c.speed/2, minSpeed), heldSpeed)
+	default:
+		return heldSpeed
+	}
+}
+
+// startJudging forgets what the last fan-out, or sweep, has shown.
+func (h *Hub) startJudging() {
+	clear(h.lagging)
+	h.lagging, h.busy, h.pace = h.lagging[:0], 0, math.MaxInt64
+}
+
+// judge looks at c, as at each connection in a fan-out or a sweep.
 func (h *Hub) judge(c *Conn) {
 	if c.behind || len(c.send) > 1 {
 		h.busy++
 	}
-	lag := h.lag(c)
-	switch {
-	case lag <= maxLag:
-	case c.keepingUp(time.Now()):
-		h.lagging = append(h.lagging, c)
-	case h.stream.beforeHistory(c.position) > maxHeld:
+	switch lag := h.lag(c); {
+	case lag > maxHeld+h.longest:
 		h.counters.tooSlow.Add(1)
 		h.drop(c, tooSlow)
-	default:
-		c.excused += lag - maxLag
-		h.stalled = true
+	case lag > maxLag:
+		h.lagging = append(h.lagging, c)
+		h.pace = min(h.pace, c.paceFor(lag))
 	}
 }
 
-// setPause sets the pause after a fan-out of size bytes: up to 100 ms, since a message may be
-// long.
-func (h *Hub) setPause(size int) {
-	switch {
-	case h.stalled:
-		h.pause = time.After(min(time.Duration(size)*time.Second/time.Duration(stalledIntake), 100*time.Millisecond))
-	case h.busy > len(h.connections)/2:
-		h.pause = time.After(gatherPause)
-	}
-}
-
-// waiting reports whether there is a lagging connection that keeps up.
+// waiting reports whether a connection still lags.
 func (h *Hub) waiting() bool {
 	for n := len(h.lagging) - 1; n >= 0; n-- {
-		if c := h.lagging[n]; h.connections[c] && h.lag(c) > maxLag && c.keepingUp(time.Now()) {
+		if c := h.lagging[n]; h.connections[c] && h.lag(c) > maxLag {
 			return true
 		}
-		h.lagging[n] = nil
-		h.lagging = h.lagging[:n]
+		h.lagging = slices.Delete(h.lagging, n, n+1)
 	}
 	return false
 }
 
-// intake returns the channel of new lines, or nil while none are taken: then readPumps wait,
-// and the peers whose sockets they don't read.
-func (h *Hub) intake() <-chan []byte {
-	if h.isDraining() && time.Now().After(h.drainDeadline) {
-		return h.broadcast // nothing but what readPumps have read already
-	}
-	waiting, full := h.waiting(), h.full()
-	if waiting && h.pause == nil {
-		h.pause = time.After(gatherPause) // then credit may have run out
-	}
-	h.throttle(waiting || full && h.stalled)
-	if waiting || full {
-		return nil
-	}
-	return h.broadcast
+// held reports whether what is pending has to wait: until no connection lags, or as long as it
+// takes at the stream's pace, but not for readPumps that have read it and are to end.
+func (h *Hub) held() bool {
+	now, due := time.Now(), h.fannedOut.Add(time.Duration(float64(h.size)/float64(h.pace)*float64(time.Second)))
+	held := len(h.pending) > 0 && h.waiting() && now.Before(due) && !(h.isDraining() && now.After(h.drainDeadline))
+	h.throttle(held)
+	return held
 }
 
-// throttle counts how often and for how long lagging connections keep the Hub from taking lines.
+// throttle counts how often and for how long lagging connections hold back what is said.
 func (h *Hub) throttle(on bool) {
 	switch {
 	case on && h.throttled.IsZero():

@@ -47,10 +47,9 @@ const (
 	// What is longer is written in parts, and so is seen to make progress.
 	writeLimit = maxHeader + joinLimit
 
-	// Bytes that the system may hold for a peer before a write waits; Linux takes twice
-	// that. A write that waits goes on when a third of it is free: with more, a slow reader
-	// would seem to be stuck.
-	writeBuffer = 128 << 10
+	// Bytes that the system may hold for a peer before a write waits; Linux takes twice that. A
+	// write goes on when a third of it is free: with 128 KiB that took readers of 20 kB/s 10 s.
+	writeBuffer = 64 << 10
 
 	// Bytes that are read from the socket at once. What is longer than that is read
 	// without a buffer.
@@ -124,7 +123,7 @@ func transportOf(conn net.Conn) net.Conn {
 	return conn
 }
 
-// socketReader reads a Conn's socket. When the Hub drains, goingAway ends what is read.
+// socketReader reads a Conn's socket; when the Hub drains, up to goingAway.
 type socketReader struct{ *Conn }
 
 func (r socketReader) Read(p []byte) (n int, err error) {
@@ -159,11 +158,8 @@ func (c *Conn) readDraining(p []byte) (int, error) {
 
 // readPump hands the peer's messages, which r reads, to the Hub.
 //
-// It runs in a goroutine of its own, the only one that reads the socket, until
-// the peer is gone or has to go. It outlives writePump, and closes the socket.
-//
-// Most of the time it waits in await: the fewer calls deep that is, the less stack
-// an idle connection takes.
+// Its goroutine alone reads the socket. It outlives writePump, and closes the socket. It mostly
+// waits in await: the fewer calls deep that is, the less stack an idle connection takes.
 func (c *Conn) readPump(r *messageReader) {
 	err := r.await()
 	for err == nil {
@@ -256,9 +252,8 @@ func (c *Conn) pong(payload []byte) error {
 
 // writePump writes to the peer what the Hub sends.
 //
-// It runs in a goroutine of its own, the only one that writes to the socket, until the Hub
-// closes c.send. If a write fails it goes on without writing: readPump may still read what
-// the peer sent before it hung up.
+// Its goroutine alone writes to the socket, until the Hub closes c.send. If a write fails it goes
+// on without writing: readPump may still read what the peer sent before it hung up.
 func (c *Conn) writePump() {
 	defer c.writing.Done()
 	if err := c.writeQueue(); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -107,12 +107,16 @@ func (h *Hub) run(ctx context.Context) {
 
 // step waits for something to happen, and acts on it. It returns false when ctx is done.
 func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
+	broadcast := h.broadcast
+	if h.full() {
+		broadcast = nil // so readPumps wait, and the peers whose sockets they don't read
+	}
 	select {
 	case c := <-h.register:
 		h.add(c)
 	case c := <-h.unregister:
 		h.remove(c)
-	case lines := <-h.intake():
+	case lines := <-broadcast:
 		h.gather(lines)
 	case c := <-h.more:
 		h.catchUp(c)
@@ -125,7 +129,11 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	case <-ctx.Done():
 		return false
 	}
-	if h.pause == nil {
+	switch {
+	case h.pause != nil:
+	case h.held():
+		h.pause = time.After(gatherPause)
+	default:
 		h.flush()
 	}
 	return true
@@ -141,18 +149,16 @@ func (h *Hub) add(c *Conn) {
 	c.position = h.stream.end
 	if c.since != nil {
 		c.position = h.stream.find(*c.since)
-		c.excused = h.stream.end.bytes - c.position.bytes
+		c.missed = h.stream.end.bytes - c.position.bytes
 		c.behind = true
 		c.send <- batch{[]*frame{h.stream.announce(c.position)}, true}
 	}
 }
 
-// remove unregisters c. What it said last may be pending, and it hears that. When the Hub
-// drains it hears the others to the end.
+// remove unregisters c, and drops it. When the Hub drains it hears the others to the end.
 func (h *Hub) remove(c *Conn) {
 	delete(h.readers, c)
 	if !h.isDraining() {
-		h.flush()
 		h.drop(c, c.closeReply)
 	}
 }
@@ -187,8 +193,10 @@ func (h *Hub) flush() {
 		h.fanOut(f)
 		h.counters.count(lines, len(f.lines)-lines, len(h.connections))
 	}
-	h.setPause(h.size)
-	h.size = 0
+	if h.busy > len(h.connections)/2 {
+		h.pause = time.After(gatherPause)
+	}
+	h.size, h.fannedOut = 0, time.Now()
 }
 
 // join makes a frame of as many of the pending lines as one message holds.
@@ -208,8 +216,8 @@ func (h *Hub) join() *frame {
 func (h *Hub) fanOut(f *frame) {
 	frames := []*frame{f}
 	needed := h.stream.end.lines
-	clear(h.lagging)
-	h.lagging, h.busy, h.stalled = h.lagging[:0], 0, false
+	h.startJudging()
+	h.longest = max(h.longest, int64(len(f.lines)))
 	for c := range h.connections {
 		if !c.behind {
 			c.position = h.stream.end
@@ -243,7 +251,7 @@ func (h *Hub) catchUp(c *Conn) {
 	frames, next := h.stream.read(c.position, sendWindow)
 	size := int(next.bytes - c.position.bytes)
 	c.position = next
-	c.excused = min(c.excused, h.stream.end.bytes-next.bytes)
+	c.missed = min(c.missed, h.stream.end.bytes-next.bytes)
 	if frames = append(c.owed, frames...); len(frames) > 0 {
 		c.owed = nil
 		h.send(c, frames, size)
@@ -266,7 +274,10 @@ func (h *Hub) control(c *Conn, f *frame) {
 // are for pongWait, or wait for a write for writeWait.
 func (h *Hub) sweep() {
 	ping := newFrame(websocket.PingFrame, nil)
+	h.startJudging()
 	for c := range h.connections {
+		c.measure(h.lag(c))
+		h.judge(c)
 		if c.behind || len(c.send) > 0 {
 			c.readWatch.same = 0 // the peer may not have been asked yet whether it lives
 		}
@@ -309,13 +320,24 @@ func (h *Hub) drop(c *Conn, closeFrame *closeFrame) {
 		return
 	}
 	delete(h.connections, c)
-	if c.behind && closeFrame != tooSlow {
-		rest, _ := h.stream.read(c.position, math.MaxInt)
-		c.send <- batch{append(c.owed, rest...), false} // there is always a place for it
+	if rest := h.rest(c); len(rest) > 0 && closeFrame != tooSlow {
+		c.send <- batch{rest, false} // there is always a place for it
 	}
 	c.closeFrame = closeFrame
 	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
 	close(c.send)
+}
+
+// rest returns what has not been sent to c, and what is pending: c may have said some of that.
+func (h *Hub) rest(c *Conn) (frames []*frame) {
+	if c.behind {
+		frames, _ = h.stream.read(c.position, math.MaxInt)
+		frames = append(c.owed, frames...)
+	}
+	for _, lines := range h.pending {
+		frames = append(frames, textFrame(lines))
+	}
+	return frames
 }
 
 // startDrain has the readPumps take the lines that are on their way, and end.
@@ -337,16 +359,8 @@ func (h *Hub) isDraining() bool {
 	}
 }
 
-// wait waits until run has returned, and up to closeWait for the last socket to be closed.
+// wait waits for run to return, and up to writeWait and closeWait for the last socket to close.
 func (h *Hub) wait() {
 	<-h.done
-	closed := make(chan struct{})
-	go func() {
-		h.sockets.Wait()
-		close(closed)
-	}()
-	select {
-	case <-closed:
-	case <-time.After(closeWait):
-	}
+	h.sockets.Wait()
 }

@@ -28,10 +28,8 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// gcPercent is how much garbage may pile up, in percent of what is in use, before it
-// is collected. Most of what is in use belongs to connections, and is there to stay,
-// garbage comes from messages received alone: little of it, for the work it gives to
-// look for it more often than Go does by itself.
+// gcPercent is how much garbage may pile up, in percent of what is in use. Most of that belongs
+// to connections, and garbage comes from received messages alone.
 const gcPercent = 25
 
 const (
@@ -217,9 +215,8 @@ func mustRead(name string) []byte {
 	return content
 }
 
-// secured adds to every answer the headers that keep a browser from doing with
-// it what it isn't for. The page may load its own scripts and style, and connect to its own
-// server.
+// secured adds the headers with which a browser lets the page load its own scripts and style,
+// connect to its own server, and do nothing else.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "+

@@ -2,8 +2,7 @@ package main
 
 import "time"
 
-// limiter is a token bucket: burst items at once, and one more each period. A peer's
-// messages take from one, and the log of peers from another.
+// limiter is a token bucket: burst items at once, and one more each period.
 type limiter struct {
 	burst  int
 	period time.Duration
