@@ -3,12 +3,16 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -278,4 +282,180 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
+}
+
+// A room is a chat in a bubble, with a talker who hears himself.
+type room struct {
+	t      *testing.T
+	l      pipeListener
+	talker *rawPeer
+	heard  atomic.Int64 // bytes, by the talker
+	wg     sync.WaitGroup
+}
+
+// startRoom starts a chat with peers who join at a pace each, read, and must not be dropped.
+func startRoom(t *testing.T, cfg config, readers ...pace) *room {
+	r := &room{t: t}
+	t.Cleanup(r.wg.Wait)
+	r.l, _ = startInBubbleWith(t, cfg)
+	r.talker = upgrade(t, r.l.dial(t))
+	r.listen(r.talker)
+	for _, pace := range readers {
+		r.join(pace, "/ws")
+	}
+	return r
+}
+
+// join adds a peer who reads at a pace, and must not be dropped.
+func (r *room) join(pace pace, target string) {
+	r.listen(upgradeAt(r.t, &pacedConn{Conn: r.l.dial(r.t), pace: pace}, target))
+}
+
+// listen has p listen; it must not be dropped before the test is over.
+func (r *room) listen(p *rawPeer) {
+	r.wg.Go(func() {
+		for {
+			opcode, message, err := p.readFrame()
+			switch {
+			case errors.Is(err, io.ErrClosedPipe):
+				return
+			case err != nil || opcode == websocket.CloseFrame:
+				r.t.Errorf("%T: %s, %v", p.Conn, show(opcode, message), err)
+				return
+			case opcode == websocket.PingFrame:
+				p.Conn.Write(clientFrame(0x8a, message))
+			case p == r.talker:
+				r.heard.Add(int64(len(message)))
+			}
+		}
+	})
+}
+
+// flood has so many more peers say lines of size bytes without a pause, and hear.
+func (r *room) flood(peers, size int) {
+	for range peers {
+		p := upgrade(r.t, r.l.dial(r.t))
+		r.wg.Go(func() { io.Copy(io.Discard, p.in) })
+		r.wg.Go(func() { flood(p.Conn, frames(max(1, 4096/size), 0x81, strings.Repeat("x", size))) })
+	}
+}
+
+// speed returns how many bytes a second the talker hears in d.
+func (r *room) speed(d time.Duration) int {
+	before := r.heard.Load()
+	time.Sleep(d)
+	return int(float64(r.heard.Load()-before) / d.Seconds())
+}
+
+// Whoever takes minSpeed is not dropped, in lumps of up to ten seconds or bit by bit, whatever
+// is said; and the room has minSpeed then.
+func TestReadersAreNotDropped(t *testing.T) {
+	const lump = 9900 * time.Millisecond
+	for _, test := range []struct {
+		name       string
+		readers    []pace
+		size       int // of a line
+		maxMessage int
+	}{
+		{"bit by bit", []pace{{minSpeed / 20, 50 * time.Millisecond}}, 1000, 4096},
+		{"in lumps", []pace{{minSpeed * 10, lump}, {minSpeed * 10, lump}, {minSpeed * 10, lump}}, 1000, 4096},
+		{"fast in lumps", []pace{{1 << 20, lump}}, 64, 4096},
+		{"long lines", []pace{sips(100_000)}, 1 << 20, 16 << 20},
+		{"very long lines", []pace{sips(200_000)}, 4 << 20, 16 << 20},
+		{"a line that is longer than what may be held", []pace{sips(500_000)}, maxHeld + 1<<20, maxHeld * 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cfg := defaults
+				cfg.maxMessage, cfg.history = test.maxMessage, 0
+				r := startRoom(t, cfg, test.readers...)
+				r.flood(2, test.size)
+				time.Sleep(time.Minute)
+				if test.size > 4096 {
+					return
+				}
+				if speed := r.speed(time.Minute); speed < minSpeed*9/10 {
+					t.Errorf("the room has %d bytes a second", speed)
+				}
+			})
+		})
+	}
+}
+
+// Peers who take less than minSpeed, however they share it out, can't slow the room further.
+func TestTricklers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := startRoom(t, defaults)
+		for i := range 8 {
+			conn := r.l.dial(t)
+			p := upgrade(t, &pacedConn{Conn: conn, pace: pace{128 << 10, 9 * time.Second}, next: time.Now().Add(time.Duration(i) * time.Second)})
+			r.wg.Go(func() { io.Copy(io.Discard, p.in) })
+		}
+		r.flood(1, 64)
+		for range 6 {
+			if speed := r.speed(10 * time.Second); speed < minSpeed*9/10 {
+				t.Errorf("the room has %d bytes a second", speed)
+			}
+		}
+	})
+}
+
+// Peers who don't read, and come one after another, delay nobody who says no more than
+// heldSpeed.
+func TestPeersWhoComeAndDoNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := startInBubble(t)
+		ann := upgrade(t, l.dial(t))
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+		defer cancel()
+		var coming sync.WaitGroup
+		defer coming.Wait()
+		coming.Go(func() {
+			for ; ctx.Err() == nil; time.Sleep(60 * time.Millisecond) {
+				upgrade(t, l.dial(t))
+			}
+		})
+		next := hearing(ann)
+		for n := 0; ctx.Err() == nil; n++ { // 500 kB a second
+			due := time.Now()
+			line := fmt.Sprintf("%01000d", n)
+			ann.send(websocket.TextFrame, line)
+			if got, err := next(); err != nil || got != line {
+				t.Fatalf("heard %.20q, %v; want %.20q", got, err, line)
+			}
+			if took := time.Since(due); took > 100*time.Millisecond {
+				t.Errorf("heard line %d after %v", n, took)
+			}
+			time.Sleep(time.Until(due.Add(2 * time.Millisecond)))
+		}
+	})
+}
+
+// Peers who come and go, and people who fetch the past, change nothing of that.
+func TestReadersAreNotDroppedMeanwhile(t *testing.T) {
+	t.Run("others come and go", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := startRoom(t, defaults, sips(40<<10))
+			r.flood(4, 4000)
+			for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(5 * time.Millisecond) {
+				upgrade(t, r.l.dial(t)).Conn.Close()
+			}
+		})
+	})
+	t.Run("the past becomes short", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := defaults
+			cfg.maxMessage = 1 << 20
+			r := startRoom(t, cfg)
+			for range cfg.history / 8 {
+				r.talker.send(websocket.TextFrame, strings.Repeat("x", 1<<20))
+			}
+			r.join(sips(100<<10), "/ws?since=")
+			r.join(sips(250<<10), "/ws?since=")
+			time.Sleep(2 * time.Second)
+			r.flood(2, 64)
+			time.Sleep(time.Minute)
+		})
+	})
 }

@@ -206,7 +206,7 @@ func TestStopTakesBoundedTime(t *testing.T) {
 		}
 		began := time.Now()
 		stop()
-		if took := time.Since(began); took > 2*drainIdle+closeWait {
+		if took := time.Since(began); took > 2*drainIdle+writeWait {
 			t.Errorf("stopped after %v", took)
 		}
 	})
