@@ -75,12 +75,6 @@ func (s *stream) at(line uint64) position {
 	return position{line, s.start(s.index(line)).bytes}
 }
 
-// beforeHistory returns how many bytes there are from p to the history's beginning.
-func (s *stream) beforeHistory(p position) uint64 {
-	start := s.at(s.historyStart()).bytes
-	return start - min(start, p.bytes)
-}
-
 // find returns the position that a client asks for as EPOCH.SEQ. Where that is not in the
 // history, it is the history's beginning.
 func (s *stream) find(since string) position {
