@@ -54,6 +54,7 @@ type backpressure struct {
 	pause     <-chan time.Time // until the next fan-out, or nil
 	busy      int              // connections that have more than one batch waiting
 	lagging   []*Conn
+	needed    uint64    // the first line that a connection needs
 	pace      int64     // bytes a second that the stream has in spite of lagging connections
 	fannedOut time.Time // when the last fan-out was
 	longest   int64     // bytes of a frame so far; to lag by one frame is nobody's fault
@@ -94,13 +95,16 @@ func (c *Conn) paceFor(lag int64) int64 {
 // startJudging forgets what the last fan-out, or sweep, has shown.
 func (h *Hub) startJudging() {
 	clear(h.lagging)
-	h.lagging, h.busy, h.pace = h.lagging[:0], 0, math.MaxInt64
+	h.lagging, h.busy, h.pace, h.needed = h.lagging[:0], 0, math.MaxInt64, h.stream.end.lines
 }
 
 // judge looks at c, as at each connection in a fan-out or a sweep.
 func (h *Hub) judge(c *Conn) {
 	if c.behind || len(c.send) > 1 {
 		h.busy++
+	}
+	if c.behind {
+		h.needed = min(h.needed, c.position.lines)
 	}
 	switch lag := h.lag(c); {
 	case lag > maxHeld+h.longest:

@@ -273,6 +273,12 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 		if most < held/2 || most > (held+buffers)*5/4 { // of which Go's size classes take some
 			t.Errorf("they pin %d bytes, want about %d, and up to %d in buffers", most, held, buffers)
 		}
+		ann.Conn.Close()
+		time.Sleep(writeWait + closeWait + 2*sweepPeriod)
+		heap() // a sync.Pool holds what it has for one more collection
+		if left := heap() - before; int64(left) > 2*256*4096 {
+			t.Errorf("when they are gone %d bytes are left", left)
+		}
 	})
 }
 

@@ -215,7 +215,6 @@ func (h *Hub) join() *frame {
 // it. For the others it stays in the stream.
 func (h *Hub) fanOut(f *frame) {
 	frames := []*frame{f}
-	needed := h.stream.end.lines
 	h.startJudging()
 	h.longest = max(h.longest, int64(len(f.lines)))
 	for c := range h.connections {
@@ -223,12 +222,9 @@ func (h *Hub) fanOut(f *frame) {
 			c.position = h.stream.end
 			h.send(c, frames, len(f.lines))
 		}
-		if c.behind {
-			needed = min(needed, c.position.lines)
-		}
 		h.judge(c)
 	}
-	h.stream.trim(needed)
+	h.stream.trim(h.needed)
 }
 
 // send puts frames, of that many bytes, into c's queue. They follow c.position, or are not
@@ -295,6 +291,7 @@ func (h *Hub) sweep() {
 			h.control(c, ping)
 		}
 	}
+	h.stream.trim(h.needed)
 }
 
 // watch is what the Hub saw of a pump's progress in its sweeps.
