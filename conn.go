@@ -32,8 +32,8 @@ const (
 	// Batches that can wait for a connection's writePump.
 	maxBatches = 7
 
-	// Control frames that can wait for a connection that is behind; others are not sent (RFC
-	// 6455, section 5.5.3, allows that for pongs).
+	// Control frames that can wait for a connection that is behind. Only the newest pongs are
+	// sent, as RFC 6455, section 5.5.3, allows.
 	maxOwed = 16
 
 	// Lines are joined into one message up to this many bytes, here and in the Hub. A

@@ -7,6 +7,7 @@ package main
 import (
 	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -51,10 +52,13 @@ func FuzzAnyBytes(f *testing.F) {
 }
 
 // Any text survives any fragmentation, with control frames anywhere between; what
-// is not UTF-8 never does.
+// is not UTF-8 never does. Pings are answered in order, the last of them in any case.
 func FuzzFragmentation(f *testing.F) {
 	for i, text := range []string{"", "x", "häßlich, 漢字, 🙂", "two\nlines", "\xff", "🙂🙂🙂\xf0\x9f", strings.Repeat("漢", 1000)} {
 		f.Add(text, uint64(i))
+	}
+	for seed := range uint64(10) {
+		f.Add(strings.Repeat("x", 4096), seed) // dozens of pings
 	}
 	f.Fuzz(func(t *testing.T, text string, seed uint64) {
 		text = text[:min(len(text), 4096)]
@@ -66,10 +70,21 @@ func FuzzFragmentation(f *testing.F) {
 				p.expectClose(closeInvalidText)
 				return
 			}
-			for range pings {
-				p.expect(websocket.PongFrame, "are you there?")
+			last := -1
+			opcode, payload, err := p.readFrame()
+			for ; opcode == websocket.PongFrame && err == nil; opcode, payload, err = p.readFrame() {
+				if n, _ := strconv.Atoi(payload); n <= last || n >= pings {
+					t.Fatalf("pong %d behind pong %d of %d", n, last, pings)
+				} else {
+					last = n
+				}
 			}
-			p.expect(websocket.TextFrame, strings.ReplaceAll(text, "\n", " "))
+			if last != pings-1 {
+				t.Errorf("the last pong is %d of %d", last, pings)
+			}
+			if want := strings.ReplaceAll(text, "\n", " "); opcode != websocket.TextFrame || payload != want || err != nil {
+				t.Fatalf("got %s, %v; want %q", show(opcode, payload), err, want)
+			}
 		})
 	})
 }
@@ -81,7 +96,7 @@ func cutUp(text string, random *rand.Rand) (frames []byte, pings int) {
 	for final := byte(0); final == 0; opcode = websocket.ContinuationFrame {
 		switch random.IntN(4) {
 		case 0:
-			frames = append(frames, clientFrame(0x89, "are you there?")...)
+			frames = append(frames, clientFrame(0x89, strconv.Itoa(pings))...)
 			pings++
 		case 1:
 			frames = append(frames, clientFrame(0x8a, "I am")...)

@@ -254,15 +254,15 @@ func (h *Hub) catchUp(c *Conn) {
 	}
 }
 
-// control sends c a control frame. If c is behind that comes with the next batch, unless c is
-// owed too many.
+// control sends c a control frame. If c is behind that comes with the next batch, and if too many
+// do, instead of the first of them.
 func (h *Hub) control(c *Conn, f *frame) {
 	switch {
 	case !h.connections[c]:
 	case !c.behind:
 		h.send(c, []*frame{f}, 0)
-	case len(c.owed) < maxOwed:
-		c.owed = append(c.owed, f)
+	default:
+		c.owed = append(c.owed[max(0, len(c.owed)+1-maxOwed):], f)
 	}
 }
 
