@@ -255,7 +255,7 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 		}
 		ann := upgrade(t, l.dial(t))
 		before := heap()
-		most := uint64(0)
+		most := int64(0)
 		go func() {
 			line := clientFrame(0x81, strings.Repeat("x", 4096))
 			for {
@@ -276,18 +276,18 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 		ann.Conn.Close()
 		time.Sleep(writeWait + closeWait + 2*sweepPeriod)
 		heap() // a sync.Pool holds what it has for one more collection
-		if left := heap() - before; int64(left) > 2*256*4096 {
+		if left := heap() - before; left > 2*256*4096 {
 			t.Errorf("when they are gone %d bytes are left", left)
 		}
 	})
 }
 
 // heap returns the bytes that are in use.
-func heap() uint64 {
+func heap() int64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return int64(m.HeapAlloc)
 }
 
 // A room is a chat in a bubble, with a talker who hears himself.
