@@ -232,7 +232,7 @@ func (r *messageReader) await() error {
 // frame is the answer to that. Any other error is the connection's, or that of r.ping.
 func (r *messageReader) lines() (lines []byte, err error) {
 	for more := true; more && err == nil; more = len(lines) < r.batch && r.ready() {
-		lines, err = r.appendLine(slices.Grow(lines, r.in.Buffered())) // for the others, too
+		lines, err = r.appendLine(slices.Grow(lines, r.in.Buffered()+1)) // for the others, too, and a line break
 	}
 	return lines, err
 }
@@ -349,11 +349,11 @@ func (r *messageReader) appendPayload(payload io.Reader, h header) error {
 	return nil
 }
 
-// grow makes room in r.text for what may come next of the bytes before end. It
-// takes memory in proportion to what has arrived, not to what was announced.
+// grow makes room in r.text for what may come next of the bytes before end, and for a line
+// break. It takes memory in proportion to what has arrived, not to what was announced.
 func (r *messageReader) grow(end int) {
 	if len(r.text) == cap(r.text) {
-		r.text = slices.Grow(r.text, min(end-len(r.text), max(3*len(r.text), 4096)))
+		r.text = slices.Grow(r.text, 1+min(end-len(r.text), max(3*len(r.text), 4096)))
 	}
 }
 

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -435,4 +436,24 @@ func TestClaimsCostNothing(t *testing.T) {
 			t.Errorf("%d bytes a peer", took)
 		}
 	})
+}
+
+// A message is read into memory of its own length, with a line break, not copied to larger.
+func TestReadingTakesLittleMemory(t *testing.T) {
+	for _, size := range []int{4096, 64 << 10, 1 << 20} {
+		const messages = 20
+		in := bufio.NewReaderSize(&endless{bytes: clientFrame(0x81, strings.Repeat("x", size))}, readBuffer)
+		r := newMessageReader(serverConn(in), in, size, nil)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range messages {
+			if lines, err := r.lines(); err != nil || len(lines) != size+1 {
+				t.Fatalf("%d bytes, %v", len(lines), err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if took := int(after.TotalAlloc-before.TotalAlloc) / messages; took > 2*size {
+			t.Errorf("a message of %d bytes took %d", size, took)
+		}
+	}
 }
