@@ -442,7 +442,7 @@ func TestPeersWhoComeAndDoNotRead(t *testing.T) {
 func TestReadersAreNotDroppedMeanwhile(t *testing.T) {
 	t.Run("others come and go", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			r := startRoom(t, defaults, sips(40<<10))
+			r := startRoom(t, defaults, pace{400 << 10, 9900 * time.Millisecond})
 			r.flood(4, 4000)
 			for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(5 * time.Millisecond) {
 				upgrade(t, r.l.dial(t)).Conn.Close()
@@ -457,7 +457,7 @@ func TestReadersAreNotDroppedMeanwhile(t *testing.T) {
 			for range cfg.history / 8 {
 				r.talker.send(websocket.TextFrame, strings.Repeat("x", 1<<20))
 			}
-			r.join(sips(100<<10), "/ws?since=")
+			r.join(pace{1 << 20, 9900 * time.Millisecond}, "/ws?since=")
 			r.join(sips(250<<10), "/ws?since=")
 			time.Sleep(2 * time.Second)
 			r.flood(2, 64)
