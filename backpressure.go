@@ -10,7 +10,7 @@ const (
 	// Bytes that may wait in a connection's queue. When it has taken them it asks for more.
 	sendWindow = 64 << 10
 
-	// A connection is lagging if it has more bytes of the stream than this before it. While
+	// A connection is lagging if more bytes of the stream than this have not been sent to it. While
 	// one is, fan-outs wait for it to take some. Less costs throughput where connections
 	// take turns on a processor, more is seconds of delay on a slow line.
 	maxLag = 512 << 10
@@ -31,40 +31,40 @@ const (
 	// The speed of a lagging connection is averaged over this many sweeps.
 	speedSweeps = 8
 
-	// When most connections have more than one batch waiting, the Hub gathers lines for that
-	// long: larger frames cost less. It looks as often whether a connection still lags.
-	gatherPause = 200 * time.Microsecond
+	// When most connections have more than one batch waiting, the Hub coalesces lines for that
+	// long: larger frames cost less. While lines are held, it checks lag with this period.
+	coalesceDelay = 200 * time.Microsecond
 )
 
 // delivery is how far a Conn is in the stream. Only the Hub uses it.
 type delivery struct {
-	position position // behind what was put into the Conn's queue
-	queued   int      // bytes in the queue, since it was seen empty
-	behind   bool     // what follows position waits until the Conn asks for more
-	owed     []*frame // control frames that wait with it
-	missed   uint64   // bytes behind position that were said before the Conn came
+	position       position // behind what was put into the Conn's queue
+	queued         int      // bytes in the queue, since it was seen empty
+	behind         bool     // what follows position waits until the Conn asks for more
+	pendingControl []*frame // control frames that wait with it
+	missed         uint64   // bytes after position that were said before the Conn came; they are no lag
 
 	lagged  bool   // whether it was lagging at the last sweep
 	written uint64 // bytes until then
 	speed   int64  // bytes a second that it took of late while it was lagging
 }
 
-// backpressure is what the last fan-out or sweep has shown.
+// backpressure is what the last fan-out or sweep has found.
 type backpressure struct {
 	pause     <-chan time.Time // until the next fan-out, or nil
 	busy      int              // connections that have more than one batch waiting
 	lagging   []*Conn
 	needed    uint64    // the first line that a connection needs
-	pace      int64     // bytes a second that the stream has in spite of lagging connections
+	speed     int64     // bytes a second that the stream has in spite of lagging connections
 	fannedOut time.Time // when the last fan-out was
-	longest   int64     // bytes of a frame so far; to lag by one frame is nobody's fault
+	longest   int64     // bytes of a frame so far: a lag of maxHeld and one frame is allowed
 	throttled time.Time // since when fan-outs wait for lagging connections, or zero
 }
 
 // measure updates the speed of c. The sweep calls it.
 func (c *Conn) measure(lag int64) {
 	written, lagging, taken := c.writes.bytes(), lag > maxLag, int64(0)
-	if lagging && c.lagged { // else it may have gone into the system's buffers
+	if lagging && c.lagged { // else the bytes may only have filled the system's buffers
 		taken = int64(written - c.written)
 	}
 	c.lagged, c.written = lagging, written
@@ -79,9 +79,9 @@ func (h *Hub) lag(c *Conn) int64 {
 	return int64(h.stream.end.bytes - c.position.bytes - c.missed)
 }
 
-// paceFor returns how many bytes a second the stream may have while c lags that much: if c is
+// allowedSpeed returns how many bytes a second the stream may have while c lags that much: if c is
 // reading, half of what it takes, so that it catches up.
-func (c *Conn) paceFor(lag int64) int64 {
+func (c *Conn) allowedSpeed(lag int64) int64 {
 	switch {
 	case lag > lowHeld:
 		return minSpeed
@@ -92,14 +92,14 @@ func (c *Conn) paceFor(lag int64) int64 {
 	}
 }
 
-// startJudging forgets what the last fan-out, or sweep, has shown.
-func (h *Hub) startJudging() {
+// resetLag forgets what the last fan-out or sweep has found.
+func (h *Hub) resetLag() {
 	clear(h.lagging)
-	h.lagging, h.busy, h.pace, h.needed = h.lagging[:0], 0, math.MaxInt64, h.stream.end.lines
+	h.lagging, h.busy, h.speed, h.needed = h.lagging[:0], 0, math.MaxInt64, h.stream.end.lines
 }
 
-// judge looks at c, as at each connection in a fan-out or a sweep.
-func (h *Hub) judge(c *Conn) {
+// checkLag adds c to what a fan-out, or a sweep, finds. It drops c if it is maxHeld behind.
+func (h *Hub) checkLag(c *Conn) {
 	if c.behind || len(c.send) > 1 {
 		h.busy++
 	}
@@ -108,16 +108,16 @@ func (h *Hub) judge(c *Conn) {
 	}
 	switch lag := h.lag(c); {
 	case lag > maxHeld+h.longest:
-		h.counters.tooSlow.Add(1)
-		h.drop(c, tooSlow)
+		h.counters.droppedSlow.Add(1)
+		h.drop(c, nil, errTooSlow)
 	case lag > maxLag:
 		h.lagging = append(h.lagging, c)
-		h.pace = min(h.pace, c.paceFor(lag))
+		h.speed = min(h.speed, c.allowedSpeed(lag))
 	}
 }
 
-// waiting reports whether a connection still lags.
-func (h *Hub) waiting() bool {
+// anyLagging reports whether a connection still lags.
+func (h *Hub) anyLagging() bool {
 	for n := len(h.lagging) - 1; n >= 0; n-- {
 		if c := h.lagging[n]; h.connections[c] && h.lag(c) > maxLag {
 			return true
@@ -128,16 +128,16 @@ func (h *Hub) waiting() bool {
 }
 
 // held reports whether what is pending has to wait: until no connection lags, or as long as it
-// takes at the stream's pace, but not for readPumps that have read it and are to end.
+// takes at the stream's speed, but not for readPumps that have read it and are to end.
 func (h *Hub) held() bool {
-	now, due := time.Now(), h.fannedOut.Add(time.Duration(float64(h.size)/float64(h.pace)*float64(time.Second)))
-	held := len(h.pending) > 0 && h.waiting() && now.Before(due) && !(h.isDraining() && now.After(h.drainDeadline))
-	h.throttle(held)
+	now, due := time.Now(), h.fannedOut.Add(time.Duration(float64(h.size)/float64(h.speed)*float64(time.Second)))
+	held := len(h.pending) > 0 && h.anyLagging() && now.Before(due) && !(h.isDraining() && now.After(h.drainDeadline))
+	h.countThrottle(held)
 	return held
 }
 
-// throttle counts how often and for how long lagging connections hold back what is said.
-func (h *Hub) throttle(on bool) {
+// countThrottle counts how often and for how long lines are held.
+func (h *Hub) countThrottle(on bool) {
 	switch {
 	case on && h.throttled.IsZero():
 		h.throttled = time.Now()

@@ -1,5 +1,3 @@
-// bench_test.go: what things cost. benchstat reads what comes out.
-
 package main
 
 import (
@@ -9,7 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,87 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/websocket"
+	"chat/internal/wstest"
 )
 
-// endless reads the same bytes over and over.
-type endless struct {
-	bytes []byte
-	at    int
-}
-
-func (e *endless) Read(p []byte) (int, error) {
-	n := copy(p, e.bytes[e.at:])
-	e.at = (e.at + n) % len(e.bytes)
-	return n, nil
-}
-
-// BenchmarkRead compares reading a text message of one frame as it is done here
-// with x/net's Message.Receive into a string and into bytes, which check less.
-func BenchmarkRead(b *testing.B) {
-	for _, size := range []int{16, 64, 1 << 10, 4 << 10, 64 << 10, 1 << 20} {
-		frame := clientFrame(0x81, strings.Repeat("x", size))
-		b.Run(fmt.Sprintf("bytes=%d/by=chat", size), func(b *testing.B) {
-			in := bufio.NewReader(&endless{bytes: frame})
-			r := newMessageReader(serverConn(in), in, size, nil)
-			b.ReportAllocs()
-			b.SetBytes(int64(size))
-			for b.Loop() {
-				if err := r.await(); err != nil {
-					b.Fatal(err)
-				}
-				if _, err := r.lines(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("bytes=%d/by=Receive-string", size), func(b *testing.B) {
-			benchmarkReceive(b, frame, size, new(string))
-		})
-		b.Run(fmt.Sprintf("bytes=%d/by=Receive-bytes", size), func(b *testing.B) {
-			benchmarkReceive(b, frame, size, new([]byte))
-		})
-	}
-}
-
-func benchmarkReceive(b *testing.B, frame []byte, size int, message any) {
-	ws := serverConn(bufio.NewReader(&endless{bytes: frame}))
-	b.ReportAllocs()
-	b.SetBytes(int64(size))
-	for b.Loop() {
-		if err := websocket.Message.Receive(ws, message); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkEncode compares encoding a text message, which is done once for everyone,
-// with x/net's Message.Send, which does it for each connection.
-func BenchmarkEncode(b *testing.B) {
-	for _, size := range []int{16, 64, 1 << 10, 4 << 10, 64 << 10, 1 << 20} {
-		b.Run(fmt.Sprintf("bytes=%d/by=chat", size), func(b *testing.B) {
-			line := append(bytes.Repeat([]byte("x"), size), '\n')
-			b.ReportAllocs()
-			b.SetBytes(int64(size))
-			for b.Loop() {
-				textFrame(line)
-			}
-		})
-		b.Run(fmt.Sprintf("bytes=%d/by=Send", size), func(b *testing.B) {
-			ws := serverConn(bufio.NewReader(nil))
-			text := strings.Repeat("x", size)
-			b.ReportAllocs()
-			b.SetBytes(int64(size))
-			for b.Loop() {
-				if err := websocket.Message.Send(ws, text); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-// BenchmarkFanOut sends lines of 64 bytes to so many connections, one after the other
+// BenchmarkFanOut sends lines of 64 bytes to conns connections, each when the one before
 // has arrived everywhere (load=quiet), or as fast as up to 16 senders can
 // (load=flat-out). Metrics are for a line delivered to one connection. In memory, the
 // sockets take all there is at no cost; over loopback the clients are in this process,
@@ -159,7 +79,7 @@ type audience struct {
 
 func newAudience(size int) *audience { return &audience{size: size, heard: make(chan struct{}, 1)} }
 
-// expect has heard receive when so many lines have been delivered to everyone.
+// expect has heard receive when that number of lines has been delivered to everyone.
 func (a *audience) expect(lines int) { a.left.Store(int64(lines) * int64(a.size)) }
 
 const lineSize = 64
@@ -173,7 +93,7 @@ func (a *audience) hear(bytes int) {
 
 // inMemory makes a Hub with the audience's connections, and returns its speakers.
 func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
-	hub := newHub(256)
+	hub := newHub(256, 0)
 	ctx, cancel := context.WithCancel(b.Context())
 	go hub.run(ctx)
 	var conns []*Conn
@@ -186,7 +106,7 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	}
 	b.Cleanup(func() {
 		for _, c := range conns {
-			c.leave()
+			c.unregister()
 		}
 		cancel()
 		<-hub.done
@@ -198,7 +118,7 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	for range min(a.size, 16) {
 		speakers = append(speakers, func(lines int) {
 			for range lines {
-				hub.broadcast <- bytes.Clone(line)
+				hub.broadcast <- textFrame(line)
 			}
 		})
 	}
@@ -233,15 +153,15 @@ func (a *audience) overLoopback(b *testing.B) (speakers []func(int)) {
 		b.Skipf("two sockets a connection are more than the %d files that may be open", limit.Cur)
 	}
 	addr, _ := startServer(b, 4096)
-	frame := clientFrame(0x81, strings.Repeat("x", lineSize))
+	frame := wstest.Frame(0x81, strings.Repeat("x", lineSize))
 	for i := range a.size {
-		p := joinRaw(b, addr)
+		p := wstest.Join(b, addr)
 		p.Conn.SetDeadline(time.Time{})
-		go a.listen(p.in)
+		go a.listen(p.In)
 		if i < 16 {
 			speakers = append(speakers, func(lines int) {
 				for packet := bytes.Repeat(frame, min(lines, 64)); lines > 0; lines -= 64 {
-					p.write(packet[:min(lines, 64)*len(frame)])
+					p.Write(packet[:min(lines, 64)*len(frame)])
 				}
 			})
 		}
@@ -268,16 +188,6 @@ func (a *audience) listen(in *bufio.Reader) {
 		in.Discard(size + length)
 		a.hear(length)
 	}
-}
-
-// serverConn returns an x/net connection as its handler gets it, reading from in.
-func serverConn(in *bufio.Reader) (ws *websocket.Conn) {
-	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(upgradeRequest)))
-	if err != nil {
-		panic(err)
-	}
-	websocket.Server{Handler: func(c *websocket.Conn) { ws = c }}.ServeHTTP(hijacked{socket: discard{}, buffer: bufio.NewReadWriter(in, bufio.NewWriter(discard{}))}, r)
-	return ws
 }
 
 // discard is a socket that takes everything and gives nothing.

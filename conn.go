@@ -1,17 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/ratelimit"
+	"chat/internal/ws"
 )
 
 const (
@@ -34,36 +40,155 @@ const (
 
 	// Control frames that can wait for a connection that is behind. Only the newest pongs are
 	// sent, as RFC 6455, section 5.5.3, allows.
-	maxOwed = 16
+	maxPendingControl = 16
 
-	// Lines are joined into one message up to this many bytes, here and in the Hub. A
-	// line that is longer goes alone.
-	joinLimit = 64 << 10
+	// A readPump reads no further message into the lines that it broadcasts, and the Hub takes no
+	// more of them for a fan-out, above that many bytes: with one more they mostly fit joinLimit.
+	coalesceLimit = joinLimit / 2
 
-	// When more than that has been taken from a connection at once, or is pending for a
-	// frame, it goes on: with what came last it mostly fits into one message.
-	gatherLimit = joinLimit / 2
-
-	// What is longer is written in parts, and so is seen to make progress.
-	writeLimit = maxHeader + joinLimit
+	// What is longer is written in parts, so that the sweep sees progress.
+	writeLimit = ws.MaxHeader + joinLimit
 
 	// Bytes that the system may hold for a peer before a write waits; Linux takes twice that. A
 	// write goes on when a third of it is free: with 128 KiB that took readers of 20 kB/s 10 s.
 	writeBuffer = 64 << 10
 
-	// Bytes that are read from the socket at once. What is longer than that is read
-	// without a buffer.
-	readBuffer = 512
+	// Seconds after which a client may ask again whether there is room.
+	retryAfter = "5"
+
+	// Bytes of a request's X-Forwarded-For that are logged.
+	maxForwardedFor = 100
 )
+
+var (
+	errFull     = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Reason: "full", Text: "The chat is full. Try again later."}
+	errDraining = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Reason: "draining", Text: "The chat is shutting down."}
+	errBinary   = &ws.CloseError{Code: ws.CloseUnsupportedData, Reason: "this is a text chat"}
+)
+
+// wsHandler serves the WebSocket address.
+type wsHandler struct {
+	hub *Hub
+	cfg config
+}
+
+func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	refused := h.accept(w, r)
+	if refused == nil {
+		return
+	}
+	if refused.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	refused.Write(w, r)
+	h.hub.counters.refused.Add(refused.Reason, 1)
+	h.hub.peerLog.Info("handshake refused", "reason", refused.Reason, "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
+}
+
+// accept makes a Conn of a request and starts its pumps, or returns why it can't. Once the
+// connection is taken over from net/http there is no refusal any more; it is closed.
+func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
+	// A full room comes first: a browser hides from its page why a WebSocket was refused, so the
+	// page asks again with a plain GET.
+	if h.hub.slots.full() {
+		return errFull
+	}
+	if refused := ws.CheckRequest(r, h.cfg.origins); refused != nil {
+		return refused
+	}
+	if h.hub.isDraining() {
+		return errDraining
+	}
+	if !h.hub.slots.acquire() {
+		return errFull
+	}
+	socket, in, err := ws.Hijack(w)
+	if err != nil {
+		h.hub.slots.release()
+		return &ws.HandshakeError{Status: http.StatusInternalServerError, Reason: "no hijacker", Text: err.Error()}
+	}
+
+	c := newConn(h.hub, socket)
+	c.forwardedFor = forwardedFor(r)
+	if h.cfg.rate > 0 {
+		c.limiter = ratelimit.New(h.cfg.rate, time.Second/time.Duration(h.cfg.rate))
+	}
+	if query := r.URL.Query(); query.Has("since") {
+		since := strings.Clone(query.Get("since"))
+		c.since = &since
+	}
+	if tcp, ok := c.transport.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(writeBuffer)
+	}
+
+	// The Conn is in the Hub before the handshake is answered: the peer misses no line that is
+	// broadcast after it reads the answer.
+	select {
+	case h.hub.register <- c:
+	case <-h.hub.done:
+		h.hub.slots.release()
+		socket.Close()
+		return nil
+	}
+	h.hub.counters.connections.Add(1)
+	c.writes.begin() // the answer is a write, too
+	messages, err := ws.Accept(r, socket, socketReader{c, in}, h.cfg.maxMessage, c.pong)
+	c.writes.end(0)
+	if err != nil {
+		c.unregister()
+		c.close()
+		return nil
+	}
+	c.writing.Add(1)
+	go c.writePump()
+	go c.readPump(messages)
+	return nil
+}
+
+// forwardedFor returns what a request, or a proxy, says of where it comes from.
+func forwardedFor(r *http.Request) string {
+	all := strings.Join(r.Header["X-Forwarded-For"], ", ")
+	return strings.Clone(all[:min(len(all), maxForwardedFor)])
+}
+
+// slots limit how many connections there are. Without a limit they are nil.
+type slots chan struct{}
+
+func newSlots(limit int) slots {
+	if limit == 0 {
+		return nil
+	}
+	return make(slots, limit)
+}
+
+func (s slots) full() bool { return s != nil && len(s) == cap(s) }
+
+// acquire takes a slot, unless they are all taken.
+func (s slots) acquire() bool {
+	if s == nil {
+		return true
+	}
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s slots) release() {
+	if s != nil {
+		<-s
+	}
+}
 
 // Conn is one peer's connection. readPump and writePump, a goroutine each, serve
 // it between the socket and the Hub.
 type Conn struct {
 	hub *Hub
 
-	// What the peer speaks WebSocket on: readPump alone reads it, writePump alone writes to
-	// it. And the connection under it, if that is TLS, or the same: any goroutine may close
-	// it to break off, for that never blocks.
+	// WebSocket runs on socket: readPump alone reads it, writePump alone writes to it. transport is
+	// the TCP connection under TLS, or socket: any goroutine may close it, which never blocks.
 	socket, transport net.Conn
 
 	// Batches to be written. Only the Hub sends here; closed, it tells writePump to
@@ -74,13 +199,13 @@ type Conn struct {
 	expired chan struct{}
 	linger  *time.Timer
 
-	closeReply *closeFrame    // readPump's answer to what ended it, or nil; set before it unregisters
-	closeFrame *closeFrame    // what is written last, or nil; set before the Hub closes send
+	closeReply *ws.CloseError // readPump's answer to what ended it, or nil; set before it unregisters
+	closeFrame *ws.CloseError // what is written last, or nil; set before the Hub closes send
 	writing    sync.WaitGroup // waits for writePump to end
 
-	since   *string  // the position that the peer asks for, as EPOCH.SEQ, or nil
-	limiter *limiter // of how fast the peer may speak, or nil; only readPump uses it
-	claim   string   // what the peer, or a proxy, says of where it comes from
+	since        *string            // the position that the peer asks for, as EPOCH.SEQ, or nil
+	limiter      *ratelimit.Limiter // of how fast the peer may speak, or nil; only readPump uses it
+	forwardedFor string             // what the peer, or a proxy, says of where it comes from
 
 	// What the Hub knows. Only the Hub uses it.
 	delivery
@@ -90,14 +215,14 @@ type Conn struct {
 	reads, writes progress
 }
 
-// batch is a number of frames for a writePump. It is not changed.
+// batch is what the Hub sends to a writePump. It is never changed.
 type batch struct {
 	frames []*frame
 	more   bool // no other will come before writePump asks for more
 }
 
 // progress counts what a pump reads or writes: twice the bytes, and one more while it waits
-// for the peer. Only the pump changes it.
+// for the peer. Only the pump changes it, and wsHandler before there are pumps.
 type progress struct{ atomic.Uint64 }
 
 func (p *progress) begin()        { p.Add(1) }
@@ -123,14 +248,17 @@ func transportOf(conn net.Conn) net.Conn {
 	return conn
 }
 
-// socketReader reads a Conn's socket; when the Hub drains, up to goingAway.
-type socketReader struct{ *Conn }
+// socketReader reads a Conn's socket. When the Hub drains it ends with errGoingAway.
+type socketReader struct {
+	*Conn
+	in io.Reader // what the peer sent before it was a Conn, then the socket
+}
 
 func (r socketReader) Read(p []byte) (n int, err error) {
 	r.reads.begin()
 	err = os.ErrDeadlineExceeded // the only deadline is that of draining
 	if !r.hub.isDraining() {
-		n, err = r.socket.Read(p)
+		n, err = r.in.Read(p)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		n, err = r.readDraining(p)
@@ -139,13 +267,13 @@ func (r socketReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readDraining reads until the peer has been silent for drainIdle, twice. For what came just
-// before may have been missed; and a read that ends late shows only that this goroutine was.
-func (c *Conn) readDraining(p []byte) (int, error) {
-	for idle := 0; idle < 2 && time.Now().Before(c.hub.drainDeadline); {
+// readDraining reads until the peer has been silent for drainIdle, twice: a line may have come just
+// before the first time. A timeout that comes late doesn't count; this goroutine may have been.
+func (r socketReader) readDraining(p []byte) (int, error) {
+	for idle := 0; idle < 2 && time.Now().Before(r.hub.drainDeadline); {
 		deadline := time.Now().Add(drainIdle)
-		c.socket.SetReadDeadline(deadline)
-		n, err := c.socket.Read(p)
+		r.socket.SetReadDeadline(deadline)
+		n, err := r.in.Read(p)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
@@ -153,35 +281,35 @@ func (c *Conn) readDraining(p []byte) (int, error) {
 			idle++
 		}
 	}
-	return 0, goingAway
+	return 0, errGoingAway
 }
 
-// readPump hands the peer's messages, which r reads, to the Hub.
+// readPump hands the peer's messages to the Hub.
 //
 // Its goroutine alone reads the socket. It outlives writePump, and closes the socket. It mostly
-// waits in await: the fewer calls deep that is, the less stack an idle connection takes.
-func (c *Conn) readPump(r *messageReader) {
-	err := r.await()
+// waits in Wait: the fewer calls deep that is, the less stack an idle connection takes.
+func (c *Conn) readPump(messages *ws.Reader) {
+	err := messages.Wait()
 	for err == nil {
-		if err = c.relay(r); err == nil {
-			err = r.await()
+		if err = c.broadcast(messages); err == nil {
+			err = messages.Wait()
 		}
 	}
 	c.shutdown(err)
 }
 
-// relay broadcasts the lines that r reads.
-func (c *Conn) relay(r *messageReader) error {
-	lines, err := r.lines()
+// broadcast broadcasts a message, and those that came with it.
+func (c *Conn) broadcast(messages *ws.Reader) error {
+	lines, err := c.readLines(messages)
 	if len(lines) == 0 {
 		return err
 	}
 	if c.limiter != nil {
-		c.rest(c.limiter.wait(time.Now()))
-		c.limiter.take()
+		c.throttle(c.limiter.Delay(time.Now()))
+		c.limiter.Take()
 	}
 	select {
-	case c.hub.broadcast <- lines:
+	case c.hub.broadcast <- textFrame(lines):
 		return err
 	case <-c.expired:
 	case <-c.hub.done:
@@ -189,8 +317,36 @@ func (c *Conn) relay(r *messageReader) error {
 	return net.ErrClosed
 }
 
-// rest lets d pass, in which the peer's TCP connection fills up, and the peer has to wait.
-func (c *Conn) rest(d time.Duration) {
+// readLines reads a message and, without -rate, those that came with it. Each becomes a line:
+// with spaces for its line breaks, and a line break behind it. With an error, too, there may be
+// lines.
+func (c *Conn) readLines(messages *ws.Reader) (lines []byte, err error) {
+	for more := true; more; more = c.limiter == nil && len(lines) < coalesceLimit && messages.Ready() {
+		start := len(lines)
+		var opcode byte
+		lines, opcode, err = messages.AppendMessage(slices.Grow(lines, messages.Buffered()+1)) // for the others, too
+		if err != nil {
+			return lines, err
+		}
+		if opcode != websocket.TextFrame {
+			return lines[:start], errBinary
+		}
+		spaceLineBreaks(lines[start:])
+		lines = append(lines, '\n')
+	}
+	return lines, nil
+}
+
+// spaceLineBreaks makes each line break in text a space.
+func spaceLineBreaks(text []byte) {
+	for i := bytes.IndexByte(text, '\n'); i >= 0; i = bytes.IndexByte(text, '\n') {
+		text[i] = ' '
+		text = text[i+1:]
+	}
+}
+
+// throttle waits for d. Meanwhile the peer's TCP window fills up, and the peer has to wait, too.
+func (c *Conn) throttle(d time.Duration) {
 	if d > 0 {
 		select {
 		case <-time.After(d):
@@ -200,10 +356,11 @@ func (c *Conn) rest(d time.Duration) {
 	}
 }
 
-// shutdown has writePump end the connection, as err demands, and closes the socket.
+// shutdown unregisters c, reads the socket to its end, and closes it. If err is a CloseError the
+// peer is told.
 func (c *Conn) shutdown(err error) {
 	errors.As(err, &c.closeReply)
-	c.leave()
+	c.unregister()
 
 	// Closing a socket with unread bytes resets the connection, and the peer
 	// might never see the close frame (RFC 6455, section 7.1.1).
@@ -211,18 +368,26 @@ func (c *Conn) shutdown(err error) {
 	io.Copy(io.Discard, c.socket)
 	c.writing.Wait()
 	c.linger.Stop()
-	c.report()
+	c.logClose()
 	c.close()
 }
 
-// report logs why the connection was closed, if that was the peer's fault.
-func (c *Conn) report() {
+// unregister unregisters c, if there is still a Hub to unregister from.
+func (c *Conn) unregister() {
+	select {
+	case c.hub.unregister <- c:
+	case <-c.hub.done:
+	}
+}
+
+// logClose logs why the connection was closed, if that was the peer's fault.
+func (c *Conn) logClose() {
 	f := c.closeReply
 	if f == nil {
 		f = c.closeFrame
 	}
-	if f != nil && f.reason != "" && f != goingAway {
-		c.hub.peerLog.Info("let go", "code", f.code, "reason", f.reason, "peer", c.socket.RemoteAddr(), "claim", c.claim)
+	if f != nil && f.Reason != "" && f.Code != ws.CloseGoingAway {
+		c.hub.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
 	}
 }
 
@@ -230,21 +395,14 @@ func (c *Conn) report() {
 func (c *Conn) close() {
 	c.transport.Close()
 	c.hub.counters.connections.Add(-1)
+	c.hub.slots.release()
 	c.hub.sockets.Done()
-}
-
-// leave unregisters c, if there is still a Hub to unregister from.
-func (c *Conn) leave() {
-	select {
-	case c.hub.unregister <- c:
-	case <-c.hub.done:
-	}
 }
 
 // pong answers a ping.
 func (c *Conn) pong(payload []byte) error {
 	select {
-	case c.hub.pongs <- controlFrame{c, newFrame(websocket.PongFrame, payload)}:
+	case c.hub.pongs <- pong{c, newFrame(websocket.PongFrame, payload)}:
 	case <-c.hub.done:
 	}
 	return nil
@@ -252,19 +410,19 @@ func (c *Conn) pong(payload []byte) error {
 
 // writePump writes to the peer what the Hub sends.
 //
-// Its goroutine alone writes to the socket, until the Hub closes c.send. If a write fails it goes
-// on without writing: readPump may still read what the peer sent before it hung up.
+// Its goroutine alone writes to the socket after the handshake. If a write fails it goes on
+// without writing: readPump may still read what the peer sent before it hung up.
 func (c *Conn) writePump() {
 	defer c.writing.Done()
 	if err := c.writeQueue(); errors.Is(err, os.ErrDeadlineExceeded) {
-		c.transport.Close() // nobody is there
+		c.transport.Close() // the peer doesn't read
 	}
 	c.linger = time.AfterFunc(closeWait, func() {
 		close(c.expired)
 		c.transport.Close()
 	})
 	for b := range c.send {
-		c.ask(b)
+		c.requestMore(b)
 	}
 }
 
@@ -279,8 +437,8 @@ func (c *Conn) writeQueue() error {
 	return c.writeClose()
 }
 
-// ask asks the Hub for more if b says so.
-func (c *Conn) ask(b batch) {
+// requestMore asks the Hub for more if b says so.
+func (c *Conn) requestMore(b batch) {
 	if b.more {
 		select {
 		case c.hub.more <- c:
@@ -289,30 +447,33 @@ func (c *Conn) ask(b batch) {
 	}
 }
 
+// joinedFrames are buffers for frames that are joined from others and written at once.
+var joinedFrames = sync.Pool{New: func() any { return &frame{bytes: make([]byte, 0, ws.MaxHeader+joinLimit)} }}
+
 // writeBatch writes b and the batches that wait behind it, their lines joined.
 func (c *Conn) writeBatch(b batch) error {
 	var room [maxBatches + 1]*frame
-	frames := c.waiting(room[:0], b)
+	frames := c.dequeue(room[:0], b)
 	if len(frames) == 1 {
-		return c.write(frames[0].whole)
+		return c.write(frames[0].bytes)
 	}
-	buffer := joinBuffers.Get().(*joinBuffer)
-	defer joinBuffers.Put(buffer)
+	into := joinedFrames.Get().(*frame)
+	defer joinedFrames.Put(into)
 	for len(frames) > 0 {
-		var message []byte
-		message, frames = joined(frames, buffer)
-		if err := c.write(message); err != nil {
+		var f *frame
+		f, frames = join(frames, into)
+		if err := c.write(f.bytes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// waiting appends the frames of b, and those that wait behind it, to frames.
-func (c *Conn) waiting(frames []*frame, b batch) []*frame {
+// dequeue appends the frames of b, and those that wait behind it, to frames.
+func (c *Conn) dequeue(frames []*frame, b batch) []*frame {
 	for open := true; open; {
 		frames = append(frames, b.frames...)
-		c.ask(b)
+		c.requestMore(b)
 		select {
 		case b, open = <-c.send:
 		default:
@@ -322,41 +483,18 @@ func (c *Conn) waiting(frames []*frame, b batch) []*frame {
 	return frames
 }
 
-// joinBuffer has room for a message of lines that are joined.
-type joinBuffer [maxHeader + joinLimit]byte
-
-var joinBuffers = sync.Pool{New: func() any { return new(joinBuffer) }}
-
-// joined returns the first of frames as it is to be sent, with the lines of those behind it
-// as far as they take no more than joinLimit bytes together; and the frames that remain.
-func joined(frames []*frame, buffer *joinBuffer) (message []byte, rest []*frame) {
-	n, size := 0, 0
-	for n < len(frames) && frames[n].lines != nil && size+len(frames[n].lines) <= joinLimit {
-		size += len(frames[n].lines)
-		n++
-	}
-	if n <= 1 {
-		return frames[0].whole, frames[1:]
-	}
-	message = appendHeader(buffer[:0], websocket.TextFrame, size-1) // without the last line break
-	for _, f := range frames[:n] {
-		message = append(message, f.lines...)
-	}
-	return message[:len(message)-1], frames[n:]
-}
-
 // writeClose writes the close frame and closes the writing half of the connection.
 func (c *Conn) writeClose() (err error) {
 	if c.closeFrame != nil {
-		err = c.write(c.closeFrame.frame().whole)
+		err = c.write(c.closeFrame.Frame())
 	}
 	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && err == nil {
 		half.CloseWrite()
 	}
-	return nil
+	return err
 }
 
-// write writes b. The Hub's sweep sees to it that this takes no longer than writeWait.
+// write writes b. The Hub closes the connection if a part takes longer than writeWait.
 func (c *Conn) write(b []byte) error {
 	for part := range slices.Chunk(b, writeLimit) {
 		c.writes.begin()

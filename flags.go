@@ -7,21 +7,24 @@ import (
 	"io"
 	"net"
 	"strconv"
+
+	"chat/internal/certfile"
+	"chat/internal/ws"
 )
 
-// config is what the flags say.
+// config is what the flags set.
 type config struct {
-	addr       string       // host:port to listen on
-	maxMessage int          // bytes in a message
-	history    int          // lines that are held for those who come
-	tls        *certificate // nil without TLS
-	origins    []origin     // further origins that may connect
-	rate       int          // messages a second from each connection, or 0
-	maxConns   int          // connections, or 0
-	debug      string       // host:port for counters and profiles, or ""
+	addr       string                // host:port to listen on
+	maxMessage int                   // bytes in a message
+	history    int                   // lines that are held for ?since=
+	tls        *certfile.Certificate // nil without TLS
+	origins    []ws.Origin           // further origins that may connect
+	rate       int                   // messages a second from each connection, or 0
+	maxConns   int                   // connections, or 0
+	debug      string                // host:port for counters and profiles, or ""
 }
 
-// defaults is the chat without a flag.
+// defaults is the config without flags.
 var defaults = config{addr: ":8080", maxMessage: 4096, history: 256}
 
 // parseFlags reads the command line. The error is one line that says what is
@@ -34,15 +37,15 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.Func("addr", "listen on `host:port`; on every interface without a host (default :8080)", address(&cfg.addr))
 	flags.Func("max-message", "longest message taken from anyone, in `bytes` (default 4096)", number(&cfg.maxMessage, 1, 1<<30))
 	flags.Func("history", "hold this many `lines` for those who join or come back (default 256)", number(&cfg.history, 0, 1<<20))
-	flags.StringVar(&cert, "cert", "", "speak TLS, with the certificate in this `file`; a new one is taken over when it changes")
+	flags.StringVar(&cert, "cert", "", "speak TLS, with the certificate in this `file`; it is read again when it changes")
 	flags.StringVar(&key, "key", "", "`file` with the key of -cert")
 	flags.Func("origins", "`origins` whose pages may connect beside this server's own: https://a.example,https://*.b.example", func(s string) (err error) {
-		cfg.origins, err = parseOrigins(s)
+		cfg.origins, err = ws.ParseOrigins(s)
 		return err
 	})
-	flags.Func("rate", "take this many `messages` a second from a connection, and let it wait with more (default 0: no limit)", number(&cfg.rate, 0, 1<<20))
-	flags.Func("max-conns", "let this many `connections` in, and refuse more (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
-	flags.Func("debug", "serve counters and profiles to whoever can reach this `host:port` (default: don't)", address(&cfg.debug))
+	flags.Func("rate", "read up to this many `messages` a second from each connection (default 0: no limit)", number(&cfg.rate, 0, 1<<20))
+	flags.Func("max-conns", "refuse more than this many `connections` (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
+	flags.Func("debug", "serve counters and profiles, without a password, on this `host:port` (default: don't)", address(&cfg.debug))
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(help, "chat serves a web chat.\n\nUsage: chat [flags]")
@@ -53,27 +56,27 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 		err = fmt.Errorf("unexpected argument %q: there are only flags, see chat -h", flags.Arg(0))
 	}
 	if err == nil && cert+key != "" {
-		cfg.tls, err = certificateOf(cert, key)
+		cfg.tls, err = loadCertificate(cert, key)
 	}
 	return cfg, err
 }
 
-// certificateOf loads what -cert and -key name.
-func certificateOf(cert, key string) (*certificate, error) {
+// loadCertificate loads what -cert and -key name.
+func loadCertificate(cert, key string) (*certfile.Certificate, error) {
 	switch {
 	case key == "":
 		return nil, fmt.Errorf("-cert %q needs its key: add -key file", cert)
 	case cert == "":
 		return nil, fmt.Errorf("-key %q needs its certificate: add -cert file", key)
 	}
-	c, err := loadCertificate(cert, key)
+	c, err := certfile.Load(cert, key)
 	if err != nil {
 		return nil, fmt.Errorf("-cert %q with -key %q: %w; want a certificate and its key, each in PEM", cert, key, err)
 	}
 	return c, nil
 }
 
-// address returns the function that sets to from a flag.
+// address returns a function for flag.Func that checks a host:port and stores it in to.
 func address(to *string) func(string) error {
 	return func(s string) error {
 		*to = s
@@ -88,7 +91,7 @@ func address(to *string) func(string) error {
 	}
 }
 
-// number returns the function that sets to from a flag.
+// number returns a function for flag.Func that checks a number and stores it in to.
 func number(to *int, least, most int) func(string) error {
 	return func(s string) (err error) {
 		*to, err = strconv.Atoi(s)

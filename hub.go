@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -9,21 +10,29 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/ws"
+)
+
+// Close frames that the server begins with.
+var (
+	errGoingAway = &ws.CloseError{Code: ws.CloseGoingAway, Reason: "the server is shutting down"}
+	errTooSlow   = &ws.CloseError{Code: ws.CloseTryAgainLater, Reason: "you read too slowly"}
 )
 
 const (
 	// The Hub looks at every connection with this period.
 	sweepPeriod = time.Second
 
-	// When the chat stops, time for the lines that are on their way; and silence that shows
+	// When the chat stops, time to read the lines that are on their way; and silence that shows
 	// that a peer has no more of them.
 	drainTimeout = 5 * time.Second
 	drainIdle    = 100 * time.Millisecond
 )
 
-// Hub maintains the set of open connections and broadcasts lines to them. One goroutine,
-// run, owns all of it; others speak to it through the channels. It never waits for a
-// connection.
+// Hub maintains the set of open connections and broadcasts lines to them. One goroutine, run, owns
+// its fields; others send on the channels, and may use slots, counters and peerLog. It never waits
+// for a connection.
 type Hub struct {
 	// Open connections. Only run touches the map, and only run sends on a connection's
 	// send channel and closes it.
@@ -32,11 +41,11 @@ type Hub struct {
 	// Connections that have not unregistered, and may broadcast.
 	readers map[*Conn]bool
 
-	broadcast  chan []byte       // lines, each with a line break behind it; the Hub keeps them
-	register   chan *Conn        // connections that are to hear what is said from now on
-	unregister chan *Conn        // connections from which nothing more will be broadcast
-	more       chan *Conn        // connections that have taken a batch which has them ask for more
-	pongs      chan controlFrame // answers to pings
+	broadcast  chan *frame // lines
+	register   chan *Conn  // new connections
+	unregister chan *Conn  // connections from which nothing more will be broadcast
+	more       chan *Conn  // connections whose writePump has taken a batch that is marked more
+	pongs      chan pong   // answers to pings
 
 	// Closed when the Hub drains: until drainDeadline it takes the lines that are on their
 	// way, and no new connections.
@@ -49,33 +58,36 @@ type Hub struct {
 	// Counts the registered connections whose sockets are not closed yet.
 	sockets sync.WaitGroup
 
+	slots    slots // of connections
 	counters counters
 	peerLog  *slog.Logger // of what peers do; limited
 
-	pending [][]byte // lines for the next frames
-	size    int      // bytes of them
+	pending []*frame // for the next fan-outs
+	size    int      // bytes of their lines
 	stream  stream   // what was broadcast
 	backpressure
 }
 
-// controlFrame is a frame for one connection.
-type controlFrame struct {
+// pong is a frame for one connection.
+type pong struct {
 	conn  *Conn
 	frame *frame
 }
 
-// newHub returns a Hub that holds that many lines for clients that join with ?since=.
-func newHub(history int) *Hub {
+// newHub returns a Hub that holds history lines for clients that join with ?since=, and has up to
+// maxConns connections, or any number if that is 0.
+func newHub(history, maxConns int) *Hub {
 	return &Hub{
 		stream:      newStream(history),
-		peerLog:     slog.New(newSparing(slog.Default().Handler())),
+		slots:       newSlots(maxConns),
+		peerLog:     newPeerLog(),
 		connections: make(map[*Conn]bool),
 		readers:     make(map[*Conn]bool),
-		broadcast:   make(chan []byte),
+		broadcast:   make(chan *frame),
 		register:    make(chan *Conn),
 		unregister:  make(chan *Conn),
-		more:        make(chan *Conn, 64), // so that a writePump needn't wait for its turn
-		pongs:       make(chan controlFrame),
+		more:        make(chan *Conn, 64), // writePumps rarely wait
+		pongs:       make(chan pong),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
 	}
@@ -98,9 +110,9 @@ func (h *Hub) run(ctx context.Context) {
 	h.flush()
 	for c := range h.connections {
 		if h.readers[c] || c.closeReply == nil { // it must not be looked at before c unregisters
-			h.drop(c, goingAway)
+			h.drop(c, h.unsent(c), errGoingAway)
 		} else {
-			h.drop(c, c.closeReply)
+			h.drop(c, h.unsent(c), c.closeReply)
 		}
 	}
 }
@@ -116,12 +128,12 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		h.add(c)
 	case c := <-h.unregister:
 		h.remove(c)
-	case lines := <-broadcast:
-		h.gather(lines)
+	case f := <-broadcast:
+		h.coalesce(f)
 	case c := <-h.more:
 		h.catchUp(c)
 	case p := <-h.pongs:
-		h.control(p.conn, p.frame)
+		h.sendControl(p.conn, p.frame)
 	case <-h.pause:
 		h.pause = nil
 	case <-sweeps:
@@ -132,15 +144,15 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	switch {
 	case h.pause != nil:
 	case h.held():
-		h.pause = time.After(gatherPause)
+		h.pause = time.After(coalesceDelay)
 	default:
 		h.flush()
 	}
 	return true
 }
 
-// add registers c. If it asked for its position in the stream it begins behind, with the
-// message that tells it.
+// add registers c. If it asked for its position in the stream, it starts behind, and its first batch
+// is the message that tells it.
 func (h *Hub) add(c *Conn) {
 	h.connections[c] = true
 	h.sockets.Add(1)
@@ -151,28 +163,39 @@ func (h *Hub) add(c *Conn) {
 		c.position = h.stream.find(*c.since)
 		c.missed = h.stream.end.bytes - c.position.bytes
 		c.behind = true
-		c.send <- batch{[]*frame{h.stream.announce(c.position)}, true}
+		c.send <- batch{[]*frame{h.announcement(c.position)}, true}
 	}
 }
 
-// remove unregisters c, and drops it. When the Hub drains it hears the others to the end.
+// announcement returns the message that tells a client its position and, in END, how many lines were
+// said before it came: EPOCH SEQ END. It is not joined with lines.
+func (h *Hub) announcement(p position) *frame {
+	end := h.stream.end.lines
+	for _, f := range h.pending {
+		end += uint64(countLines(f.lines))
+	}
+	return newFrame(websocket.TextFrame, fmt.Appendf(nil, "%s %d %d", h.stream.epoch, p.lines, end))
+}
+
+// remove unregisters c, and drops it if that has not happened. While the Hub drains, c stays for the
+// last lines.
 func (h *Hub) remove(c *Conn) {
 	delete(h.readers, c)
-	if !h.isDraining() {
-		h.drop(c, c.closeReply)
+	if h.connections[c] && !h.isDraining() {
+		h.drop(c, h.unsent(c), c.closeReply)
 	}
 }
 
-// gather keeps lines, and those that others have ready, for the next frames.
-func (h *Hub) gather(lines []byte) {
+// coalesce keeps f, and the frames that others have ready, for the next fan-out.
+func (h *Hub) coalesce(f *frame) {
 	for {
-		h.pending = append(h.pending, lines)
-		h.size += len(lines)
+		h.pending = append(h.pending, f)
+		h.size += len(f.lines)
 		if h.full() {
 			return
 		}
 		select {
-		case lines = <-h.broadcast:
+		case f = <-h.broadcast:
 		default:
 			return
 		}
@@ -180,55 +203,46 @@ func (h *Hub) gather(lines []byte) {
 }
 
 // full reports whether enough is pending for one frame.
-func (h *Hub) full() bool { return h.size > gatherLimit }
+func (h *Hub) full() bool { return h.size > coalesceLimit }
 
 // flush broadcasts what is pending.
 func (h *Hub) flush() {
 	if len(h.pending) == 0 {
 		return
 	}
-	for len(h.pending) > 0 {
-		f := h.join()
+	for pending := h.pending; len(pending) > 0; {
+		var f *frame
+		f, pending = join(pending, new(frame))
 		lines := h.stream.add(f)
 		h.fanOut(f)
 		h.counters.count(lines, len(f.lines)-lines, len(h.connections))
 	}
+	clear(h.pending)
+	h.pending = h.pending[:0]
 	if h.busy > len(h.connections)/2 {
-		h.pause = time.After(gatherPause)
+		h.pause = time.After(coalesceDelay)
 	}
 	h.size, h.fannedOut = 0, time.Now()
-}
-
-// join makes a frame of as many of the pending lines as one message holds.
-func (h *Hub) join() *frame {
-	n, size := 1, len(h.pending[0])
-	for n < len(h.pending) && size+len(h.pending[n]) <= joinLimit {
-		size += len(h.pending[n])
-		n++
-	}
-	f := textFrame(h.pending[:n]...)
-	h.pending = slices.Delete(h.pending, 0, n)
-	return f
 }
 
 // fanOut sends f, the newest frame of the stream, to the connections that have all before
 // it. For the others it stays in the stream.
 func (h *Hub) fanOut(f *frame) {
 	frames := []*frame{f}
-	h.startJudging()
+	h.resetLag()
 	h.longest = max(h.longest, int64(len(f.lines)))
 	for c := range h.connections {
 		if !c.behind {
 			c.position = h.stream.end
 			h.send(c, frames, len(f.lines))
 		}
-		h.judge(c)
+		h.checkLag(c)
 	}
 	h.stream.trim(h.needed)
 }
 
-// send puts frames, of that many bytes, into c's queue. They follow c.position, or are not
-// of the stream. When with them as much waits as may, c has to ask for more.
+// send puts frames, of size bytes, into c's queue. c is not behind. If the queue is full with them,
+// or more of the stream follows, c must ask for more.
 func (h *Hub) send(c *Conn, frames []*frame, size int) {
 	if len(c.send) == 0 {
 		c.queued = 0
@@ -248,56 +262,59 @@ func (h *Hub) catchUp(c *Conn) {
 	size := int(next.bytes - c.position.bytes)
 	c.position = next
 	c.missed = min(c.missed, h.stream.end.bytes-next.bytes)
-	if frames = append(c.owed, frames...); len(frames) > 0 {
-		c.owed = nil
+	if frames = slices.Concat(c.pendingControl, frames); len(frames) > 0 {
+		c.pendingControl = nil
 		h.send(c, frames, size)
 	}
 }
 
-// control sends c a control frame. If c is behind that comes with the next batch, and if too many
-// do, instead of the first of them.
-func (h *Hub) control(c *Conn, f *frame) {
+// sendControl sends c a control frame. If c is behind, the frame comes with the next batch; of too
+// many the newest are sent.
+func (h *Hub) sendControl(c *Conn, f *frame) {
 	switch {
 	case !h.connections[c]:
 	case !c.behind:
 		h.send(c, []*frame{f}, 0)
 	default:
-		c.owed = append(c.owed[max(0, len(c.owed)+1-maxOwed):], f)
+		c.pendingControl = append(c.pendingControl[max(0, len(c.pendingControl)+1-maxPendingControl):], f)
 	}
 }
 
-// sweep looks at every connection: it pings those that are silent, and breaks off those that
-// are for pongWait, or wait for a write for writeWait.
+// sweep looks at every connection: it pings those that are silent, and closes those that have been
+// silent for pongWait, or in one write for writeWait.
 func (h *Hub) sweep() {
 	ping := newFrame(websocket.PingFrame, nil)
-	h.startJudging()
+	h.resetLag()
 	for c := range h.connections {
 		c.measure(h.lag(c))
-		h.judge(c)
+		h.checkLag(c)
+		if !h.connections[c] {
+			continue
+		}
 		if c.behind || len(c.send) > 0 {
-			c.readWatch.same = 0 // the peer may not have been asked yet whether it lives
+			c.readWatch.same = 0 // a ping may still be queued
 		}
 		silent, blocked := c.readWatch.look(&c.reads), c.writeWatch.look(&c.writes)
 		switch {
 		case blocked >= writeWait:
-			h.counters.tooSlow.Add(1)
+			h.counters.droppedSlow.Add(1)
 			c.transport.Close()
-			h.drop(c, tooSlow)
+			h.drop(c, nil, errTooSlow)
 		case silent >= pongWait:
-			h.counters.silent.Add(1)
+			h.counters.droppedIdle.Add(1)
 			c.transport.Close()
-			h.drop(c, nil)
+			h.drop(c, nil, nil)
 		case silent > 0 && silent%pingPeriod == 0:
-			h.control(c, ping)
+			h.sendControl(c, ping)
 		}
 	}
 	h.stream.trim(h.needed)
 }
 
-// watch is what the Hub saw of a pump's progress in its sweeps.
+// watch measures in sweeps for how long a pump has waited in one call.
 type watch struct {
-	last uint64
-	same time.Duration // how long it has waited for the same
+	last uint64        // the pump's progress at the last sweep
+	same time.Duration // since when it is the same
 }
 
 // look returns for how long a pump waits for its peer, up to a sweepPeriod less.
@@ -309,15 +326,15 @@ func (w *watch) look(p *progress) time.Duration {
 	return w.same
 }
 
-// drop forgets c and closes its send channel: writePump then writes what is queued there,
-// and closeFrame unless that is nil, in writeWait altogether. It does nothing where c has
-// been dropped before.
-func (h *Hub) drop(c *Conn, closeFrame *closeFrame) {
+// drop removes c from the connections and closes its send channel: writePump then writes what is
+// queued there, rest, and closeFrame unless that is nil, within writeWait. It does nothing if c was
+// dropped before.
+func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 	if !h.connections[c] {
 		return
 	}
 	delete(h.connections, c)
-	if rest := h.rest(c); len(rest) > 0 && closeFrame != tooSlow {
+	if len(rest) > 0 {
 		c.send <- batch{rest, false} // there is always a place for it
 	}
 	c.closeFrame = closeFrame
@@ -325,16 +342,13 @@ func (h *Hub) drop(c *Conn, closeFrame *closeFrame) {
 	close(c.send)
 }
 
-// rest returns what has not been sent to c, and what is pending: c may have said some of that.
-func (h *Hub) rest(c *Conn) (frames []*frame) {
+// unsent returns all frames that c has not been sent, pending ones included.
+func (h *Hub) unsent(c *Conn) (frames []*frame) {
 	if c.behind {
 		frames, _ = h.stream.read(c.position, math.MaxInt)
-		frames = append(c.owed, frames...)
+		frames = slices.Concat(c.pendingControl, frames)
 	}
-	for _, lines := range h.pending {
-		frames = append(frames, textFrame(lines))
-	}
-	return frames
+	return slices.Concat(frames, h.pending)
 }
 
 // startDrain has the readPumps take the lines that are on their way, and end.

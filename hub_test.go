@@ -1,10 +1,12 @@
-// hub_test.go: what the Hub promises to everyone together.
-
 package main
 
 import (
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/ws"
+	"chat/internal/wstest"
 )
 
 // What one sender says arrives at everyone in the order it was said, once.
@@ -20,7 +25,7 @@ func TestOrder(t *testing.T) {
 	addr, _ := startServer(t, 4096)
 	var peers []*websocket.Conn
 	for range senders + 1 {
-		peers = append(peers, join(t, addr))
+		peers = append(peers, wstest.DialWS(t, addr))
 	}
 
 	var wg sync.WaitGroup
@@ -34,7 +39,7 @@ func TestOrder(t *testing.T) {
 		})
 	}
 	for _, peer := range peers {
-		hears := lines(t, peer)
+		hears := wstest.LinesOf(t, peer)
 		var next [senders]int
 		for range senders * each {
 			var sender, n int
@@ -52,14 +57,14 @@ func TestOrder(t *testing.T) {
 func TestWaitingLinesAreJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := startInBubble(t)
-		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		ann, bob := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
 		for _, line := range []string{"one", "two", "", "four"} {
-			ann.send(websocket.TextFrame, line)
-			ann.expect(websocket.TextFrame, line)
+			ann.Send(websocket.TextFrame, line)
+			ann.Expect(websocket.TextFrame, line)
 			synctest.Wait()
 		}
-		bob.expect(websocket.TextFrame, "one") // the pump was writing it already
-		bob.expect(websocket.TextFrame, "two\n\nfour")
+		bob.Expect(websocket.TextFrame, "one") // the pump was writing it already
+		bob.Expect(websocket.TextFrame, "two\n\nfour")
 	})
 }
 
@@ -68,10 +73,10 @@ func TestJoiningIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const said = 100
 		l, _ := startInBubble(t)
-		ann, bob := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+		ann, bob := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
 		sayLong(ann, said)
 		for heard := 0; heard < said; {
-			_, message, err := bob.readFrame()
+			_, message, err := bob.ReadFrame()
 			if err != nil || len(message) > 64<<10+4096 {
 				t.Fatalf("a message of %d bytes, %v", len(message), err)
 			}
@@ -85,21 +90,23 @@ func TestJoiningIsBounded(t *testing.T) {
 func TestStuckPeerIsDropped(t *testing.T) {
 	t.Run("and told, if it reads too little", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			l, _ := startInBubble(t)
-			ann, slow := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+			cfg := defaults
+			cfg.history = 0 // nothing is held any more when it is gone
+			l, _ := startInBubbleWith(t, cfg)
+			ann, slow := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
 			go func() { // 4 MB/s
-				for line := clientFrame(0x81, strings.Repeat("x", 4096)); ; time.Sleep(time.Millisecond) {
+				for line := wstest.Frame(0x81, strings.Repeat("x", 4096)); ; time.Sleep(time.Millisecond) {
 					if _, err := ann.Conn.Write(line); err != nil {
 						return
 					}
 				}
 			}()
-			go io.Copy(io.Discard, ann.in)
+			go io.Copy(io.Discard, ann.In)
 			for {
-				opcode, payload, err := slow.readFrame()
+				opcode, payload, err := slow.ReadFrame()
 				if opcode == websocket.CloseFrame {
-					if want := string(tooSlow.frame().whole[2:]); payload != want {
-						t.Errorf("got %s; want the close frame %q", show(opcode, payload), want)
+					if want := string(errTooSlow.Frame()[2:]); payload != want {
+						t.Errorf("got %s; want the close frame %q", wstest.Show(opcode, payload), want)
 					}
 					break
 				}
@@ -110,13 +117,13 @@ func TestStuckPeerIsDropped(t *testing.T) {
 			}
 			ann.Conn.Close()
 			time.Sleep(closeWait - time.Second)
-			slow.talksUntilClosed(time.Second) // words that come late don't prolong it
+			talkUntilClosed(slow, time.Second) // words that come late don't prolong it
 		})
 	})
 	t.Run("and cut off, if it reads nothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l, _ := startInBubble(t)
-			ann, stuck := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+			ann, stuck := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
 			talkPast(t, ann, 1000)
 			time.Sleep(writeWait + sweepPeriod + time.Nanosecond)
 			if _, err := stuck.Conn.Write([]byte{0}); err == nil {
@@ -127,7 +134,7 @@ func TestStuckPeerIsDropped(t *testing.T) {
 	t.Run("and cut off, if it reads next to nothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l, _ := startInBubble(t)
-			ann, slow := upgrade(t, l.dial(t)), upgrade(t, l.dial(t))
+			ann, slow := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
 			sayLong(ann, 200)
 			start := time.Now()
 			for {
@@ -144,26 +151,26 @@ func TestStuckPeerIsDropped(t *testing.T) {
 }
 
 // sayLong has p say n lines of 4 KiB and hear each of them.
-func sayLong(p *rawPeer, n int) {
-	p.t.Helper()
+func sayLong(p *wstest.Client, n int) {
+	p.T.Helper()
 	long := strings.Repeat("x", 4096)
 	for range n {
-		p.send(websocket.TextFrame, long)
-		p.expect(websocket.TextFrame, long)
+		p.Send(websocket.TextFrame, long)
+		p.Expect(websocket.TextFrame, long)
 	}
 }
 
 // talkPast has p say n lines and hear each of them, without waiting longer for any
 // than it would have to if everyone were just busy.
-func talkPast(t *testing.T, p *rawPeer, n int) {
+func talkPast(t *testing.T, p *wstest.Client, n int) {
 	t.Helper()
 	for n := range n {
 		said := time.Now()
 		line := fmt.Sprint("line ", n)
-		p.send(websocket.TextFrame, line)
-		p.expect(websocket.TextFrame, line)
+		p.Send(websocket.TextFrame, line)
+		p.Expect(websocket.TextFrame, line)
 		synctest.Wait()
-		if waited := time.Since(said); waited > gatherPause {
+		if waited := time.Since(said); waited > coalesceDelay {
 			t.Errorf("waited %v for a stuck peer", waited)
 		}
 	}
@@ -173,21 +180,23 @@ func talkPast(t *testing.T, p *rawPeer, n int) {
 func TestStuckPeerOverTCP(t *testing.T) {
 	t.Parallel()
 	const said = 2000
-	addr, _ := startServer(t, 4096)
-	stuck := upgrade(t, dialWith(t, addr, smallBuffers))
+	addr, hub, _ := startWith(t, defaults)
+	stuck := wstest.Upgrade(t, wstest.DialWith(t, addr, wstest.SmallBuffers), "/ws")
 
-	ann, bob := joinRaw(t, addr), joinRaw(t, addr)
+	ann, bob := wstest.Join(t, addr), wstest.Join(t, addr)
 	line := func(n int) string { return fmt.Sprintf("%04096d", n) }
 	for n := range said {
-		ann.send(websocket.TextFrame, line(n))
-		ann.expect(websocket.TextFrame, line(n))
-		bob.expect(websocket.TextFrame, line(n))
+		ann.Send(websocket.TextFrame, line(n))
+		ann.Expect(websocket.TextFrame, line(n))
+		bob.Expect(websocket.TextFrame, line(n))
 	}
 
-	// What it got before it was let go is whole and in order.
+	untilOpen(t, hub, 2)
+
+	// What it got before it was dropped is whole and in order.
 	heard := 0
 	for {
-		opcode, message, err := stuck.readFrame()
+		opcode, message, err := stuck.ReadFrame()
 		if err != nil || opcode != websocket.TextFrame {
 			break
 		}
@@ -200,5 +209,228 @@ func TestStuckPeerOverTCP(t *testing.T) {
 	}
 	if heard == said {
 		t.Error("it heard everything, so it was never stuck")
+	}
+}
+
+// What has reached the server before it stops is heard by everyone.
+func TestStopLosesNothing(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		addr, stop := startServer(t, 4096)
+		wstest.StopWhenSaid(wstest.JoinMany(t, addr, 20), stop)
+	}
+}
+
+// The same over TLS, with more readPumps than can run at once when the chat stops.
+func TestStopOverTLSLosesNothing(t *testing.T) {
+	t.Parallel()
+	const peers, each = 200, 40
+	cfg := defaults
+	cfg.tls = newCertificate(t)
+	addr, hub, stop := startWith(t, cfg)
+	var speaking, listening sync.WaitGroup
+	for range peers {
+		p := wstest.Upgrade(t, wstest.DialTLS(t, addr), "/ws")
+		listening.Go(func() {
+			io.Copy(io.Discard, p.In)
+			p.Conn.Close()
+		})
+		speaking.Go(func() { p.Conn.Write(wstest.Frames(each, 0x81, strings.Repeat("x", 200))) })
+	}
+	speaking.Wait()
+	stop()
+	listening.Wait()
+	if heard := hub.counters.linesIn.Value(); heard != peers*each {
+		t.Errorf("heard %d lines of %d", heard, peers*each)
+	}
+}
+
+// A read that ends late shows that the reader was late, not that nothing has come: it reads again
+// as often as it was late, and once more.
+func TestLateReaderLooksOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newHub(0, 0)
+		hub.startDrain()
+		b := make([]byte, 10)
+		for _, late := range []time.Duration{0, drainIdle} {
+			conn := &lateConn{late: late, times: 1}
+			if late > 0 {
+				conn.times = 10
+			}
+			reader := socketReader{newConn(hub, conn), conn}
+			if n, err := reader.Read(b); err != nil || string(b[:n]) != "last words" {
+				t.Errorf("late by %v: %q, %v", late, b[:n], err)
+			}
+			conn.times = 1000
+			if n, err := reader.Read(b); n != 0 || err != errGoingAway {
+				t.Errorf("late by %v: %d bytes, %v", late, n, err)
+			}
+		}
+	})
+}
+
+// lateConn is a connection of which some reads end that late after their deadline.
+type lateConn struct {
+	net.Conn
+	late     time.Duration
+	times    int
+	deadline time.Time
+}
+
+func (c *lateConn) SetReadDeadline(t time.Time) error {
+	c.deadline = t
+	return nil
+}
+
+func (c *lateConn) Read(b []byte) (int, error) {
+	if c.times--; c.times >= 0 {
+		time.Sleep(time.Until(c.deadline) + c.late)
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(b, "last words"), nil
+}
+
+// A peer that doesn't read may have said something, too, behind a ping even.
+func TestStopHearsThoseWhoDoNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		ann, stuck := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
+		ann.Send(websocket.TextFrame, "hello")
+		ann.Expect(websocket.TextFrame, "hello")
+		synctest.Wait()
+		var others sync.WaitGroup
+		defer others.Wait()
+		others.Go(func() { stuck.Conn.Write(append(wstest.Frame(0x89, ""), wstest.Frame(0x81, "heard?")...)) })
+		synctest.Wait()
+		others.Go(stop)
+		ann.Expect(websocket.TextFrame, "heard?")
+		ann.ExpectClose(ws.CloseGoingAway)
+		ann.Conn.Close()
+		stuck.Conn.Close()
+	})
+}
+
+// A peer that has just been dropped doesn't hold the others.
+func TestStopDoesNotWaitForTheStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		ann := wstest.Upgrade(t, l.Dial(t), "/ws")
+		wstest.Upgrade(t, l.Dial(t), "/ws")
+		talkPast(t, ann, 1000)
+		var others sync.WaitGroup
+		defer others.Wait()
+		began := time.Now()
+		others.Go(stop)
+		ann.ExpectClose(ws.CloseGoingAway)
+		ann.Conn.Close()
+		if took := time.Since(began); took != 2*drainIdle {
+			t.Errorf("told after %v, want %v", took, 2*drainIdle)
+		}
+	})
+}
+
+// A peer that never pauses is heard for drainTimeout, and then no more.
+func TestStopInTheMiddleOfASpeech(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		ann, bob := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
+		began := time.Now()
+		go io.Copy(io.Discard, ann.In)
+		var others sync.WaitGroup
+		defer others.Wait()
+		others.Go(stop)
+		others.Go(func() {
+			for {
+				if _, err := ann.Conn.Write(wstest.Frame(0x81, "and another thing")); err != nil {
+					return
+				}
+				time.Sleep(drainIdle / 2)
+			}
+		})
+		for at := time.Duration(0); at < drainTimeout; at += drainIdle / 2 {
+			bob.Expect(websocket.TextFrame, "and another thing")
+		}
+		if heard := linesUntilClosed(bob); heard > 1 {
+			t.Errorf("heard %d lines more", heard)
+		}
+		if took := time.Since(began); took != drainTimeout {
+			t.Errorf("stopped after %v, want %v", took, drainTimeout)
+		}
+		bob.Conn.Close()
+	})
+}
+
+// Peers that are silent, stuck, half connected or in the middle of a frame don't hold
+// the chat for long.
+func TestStopTakesBoundedTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		wstest.Upgrade(t, l.Dial(t), "/ws")
+		wstest.Upgrade(t, l.Dial(t), "/ws").Write([]byte{0x81})
+		l.Dial(t)
+		half := l.Dial(t)
+		half.Write([]byte("GET /ws HTTP/1.1\r\n"))
+		ann := wstest.Upgrade(t, l.Dial(t), "/ws")
+		for range 10 {
+			ann.Send(websocket.TextFrame, "to those who don't read")
+		}
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 2*drainIdle+writeWait {
+			t.Errorf("stopped after %v", took)
+		}
+	})
+}
+
+func TestHandshakeWhenTheChatStops(t *testing.T) {
+	hub := newHub(0, 0)
+	hub.startDrain()
+	r := httptest.NewRequest("GET", "/ws", nil)
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+	w := httptest.NewRecorder()
+	wsHandler{hub, defaults}.ServeHTTP(w, r)
+	if w.Code != 503 || w.Header().Get("Retry-After") != retryAfter || !strings.Contains(w.Body.String(), "shutting down") {
+		t.Error(w.Code, w.Header(), w.Body)
+	}
+	if hub.counters.connections.Value() != 0 {
+		t.Error("it is counted as a connection")
+	}
+}
+
+// A peer that reads nothing, or says nothing, is counted when it is dropped, once.
+func TestDroppedPeersAreCounted(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		said       int // lines, to the peer that doesn't read
+		then       time.Duration
+		slow, idle int64
+	}{
+		{"a write takes too long", 1, 2 * writeWait, 1, 0},
+		{"nothing comes", 0, pongWait + 2*sweepPeriod, 0, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := wstest.NewListener()
+				hub, stop := start(l, defaults)
+				t.Cleanup(stop)
+				ann, bob := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
+				if test.said == 0 {
+					go io.Copy(io.Discard, bob.In)
+				}
+				talkPast(t, ann, test.said)
+				go io.Copy(io.Discard, ann.In)
+				time.Sleep(test.then / 2)
+				ann.Send(websocket.PongFrame, "")
+				time.Sleep(test.then / 2)
+				slow, idle := hub.counters.droppedSlow.Value(), hub.counters.droppedIdle.Value()
+				if slow != test.slow || idle != test.idle {
+					t.Errorf("counted %d as slow and %d as idle", slow, idle)
+				}
+				if got := hub.counters.connections.Value(); got != 1 {
+					t.Errorf("%d connections are left", got)
+				}
+			})
+		})
 	}
 }

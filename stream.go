@@ -3,16 +3,13 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
-	"fmt"
 	"sort"
 	"strconv"
 	"strings"
-
-	"golang.org/x/net/websocket"
 )
 
-// A position in the stream says how much was broadcast before it: lines, and bytes of
-// lines with their line breaks. Within a frame, bytes are those before the frame.
+// A position in the stream says how much was broadcast before it: lines, and bytes of whole frames
+// of lines, with their line breaks.
 type position struct{ lines, bytes uint64 }
 
 // stream holds the frames that were broadcast: the last lines, for clients that join with
@@ -34,9 +31,12 @@ func newStream(history int) stream {
 	return stream{epoch: rand.Text(), history: uint64(history)}
 }
 
+// countLines returns how many lines there are in text, each with a line break.
+func countLines(text []byte) int { return bytes.Count(text, []byte{'\n'}) }
+
 // add appends a frame, and returns how many lines it has.
 func (s *stream) add(f *frame) (lines int) {
-	lines = bytes.Count(f.lines, []byte{'\n'})
+	lines = countLines(f.lines)
 	s.frames = append(s.frames, heldFrame{f, s.end})
 	s.end.lines += uint64(lines)
 	s.end.bytes += uint64(len(f.lines))
@@ -56,11 +56,11 @@ func (s *stream) start(i int) position {
 	return s.end
 }
 
-// trim lets go of the frames before the history and before the line needed.
+// trim drops the frames before the history and before the line needed.
 func (s *stream) trim(needed uint64) {
 	needed = min(needed, s.historyStart())
 	for len(s.frames) > 0 && s.start(1).lines <= needed {
-		s.frames[0] = heldFrame{} // the array is kept for some time
+		s.frames[0] = heldFrame{} // it can be collected before the array is
 		s.frames = s.frames[1:]
 	}
 }
@@ -85,12 +85,6 @@ func (s *stream) find(since string) position {
 		line = start
 	}
 	return s.at(line)
-}
-
-// announce returns the message that tells a client its position and, in END, how many lines
-// were broadcast before it came: EPOCH SEQ END. It is not joined with lines.
-func (s *stream) announce(p position) *frame {
-	return newFrame(websocket.TextFrame, fmt.Appendf(nil, "%s %d %d", s.epoch, p.lines, s.end.lines))
 }
 
 // read returns what follows p, up to limit bytes of it but at least a frame, and the

@@ -1,5 +1,3 @@
-// stream_test.go: who comes back with its position hears what it missed, once.
-
 package main
 
 import (
@@ -15,21 +13,23 @@ import (
 	"testing/synctest"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/wstest"
 )
 
-// place is what the chat tells a client that asks for its position.
-type place struct {
+// announcement is what the chat tells a client that joins with ?since=.
+type announcement struct {
 	epoch    string
 	seq, end uint64
 }
 
 // comeBack connects with a position, or with nonsense, and returns what the chat answers.
-func comeBack(t testing.TB, addr, since string) (*rawPeer, place) {
+func comeBack(t testing.TB, addr, since string) (*wstest.Client, announcement) {
 	t.Helper()
-	return resume(t, dial(t, addr), since)
+	return resume(t, wstest.Dial(t, addr), since)
 }
 
-// startHolding runs a chat that holds so many lines.
+// startHolding runs a chat with -history.
 func startHolding(t testing.TB, history int) (addr string, stop func()) {
 	t.Helper()
 	cfg := defaults
@@ -38,63 +38,37 @@ func startHolding(t testing.TB, history int) (addr string, stop func()) {
 	return addr, stop
 }
 
-func resume(t testing.TB, conn net.Conn, since string) (*rawPeer, place) {
+// resume is comeBack on a connection.
+func resume(t testing.TB, conn net.Conn, since string) (*wstest.Client, announcement) {
 	t.Helper()
-	p := upgradeAt(t, conn, "/ws?since="+since)
-	opcode, message, err := p.readFrame()
-	match := regexp.MustCompile(`^([A-Za-z0-9]+) ([0-9]+) ([0-9]+)$`).FindStringSubmatch(message)
-	if err != nil || opcode != websocket.TextFrame || match == nil {
-		t.Fatalf("got %s, %v; want a position", show(opcode, message), err)
+	p, at, err := tryResume(t, conn, since)
+	if err != nil {
+		t.Fatal(err)
 	}
-	at := place{epoch: match[1]}
-	at.seq, _ = strconv.ParseUint(match[2], 10, 64)
-	at.end, _ = strconv.ParseUint(match[3], 10, 64)
 	return p, at
 }
 
-// hearing returns a function that returns the next line that p hears, or an error.
-func hearing(p *rawPeer) func() (string, error) {
-	var waiting []string
-	return func() (string, error) {
-		if len(waiting) == 0 {
-			opcode, message, err := p.readFrame()
-			if err == nil && opcode != websocket.TextFrame {
-				err = fmt.Errorf("got %s", show(opcode, message))
-			}
-			if err != nil {
-				return "", err
-			}
-			waiting = strings.Split(message, "\n")
-		}
-		line := waiting[0]
-		waiting = waiting[1:]
-		return line, nil
+// tryResume is resume for any goroutine.
+func tryResume(t testing.TB, conn net.Conn, since string) (p *wstest.Client, at announcement, err error) {
+	if p, err = wstest.TryUpgrade(t, conn, "/ws?since="+since); err != nil {
+		return p, at, err
 	}
-}
-
-// expectLines reads lines.
-func expectLines(t *testing.T, p *rawPeer, want ...string) {
-	t.Helper()
-	next := hearing(p)
-	for _, line := range want {
-		if got, err := next(); err != nil || got != line {
-			t.Fatalf("heard %q, %v; want %q", got, err, line)
-		}
+	opcode, message, err := p.ReadFrame()
+	match := regexp.MustCompile(`^([A-Za-z0-9]+) ([0-9]+) ([0-9]+)$`).FindStringSubmatch(message)
+	if err != nil || opcode != websocket.TextFrame || match == nil {
+		return p, at, fmt.Errorf("got %s, %v; want a position", wstest.Show(opcode, message), err)
 	}
-}
-
-func numbered(from, to int) (lines []string) {
-	for n := from; n < to; n++ {
-		lines = append(lines, fmt.Sprint("line ", n))
-	}
-	return lines
+	at.epoch = match[1]
+	at.seq, _ = strconv.ParseUint(match[2], 10, 64)
+	at.end, _ = strconv.ParseUint(match[3], 10, 64)
+	return p, at, nil
 }
 
 // sayNumbered has p say lines and hear them.
-func sayNumbered(t *testing.T, p *rawPeer, from, to int) {
-	for _, line := range numbered(from, to) {
-		p.send(websocket.TextFrame, line)
-		p.expect(websocket.TextFrame, line)
+func sayNumbered(t *testing.T, p *wstest.Client, from, to int) {
+	for _, line := range wstest.Numbered(from, to) {
+		p.Send(websocket.TextFrame, line)
+		p.Expect(websocket.TextFrame, line)
 	}
 }
 
@@ -106,48 +80,48 @@ func TestComingBack(t *testing.T) {
 		seq     uint64
 		lines   []string
 	}{
-		{"for the first time", 256, "", 0, numbered(0, 20)},
-		{"to the middle", 256, "EPOCH.7", 7, numbered(7, 20)},
+		{"for the first time", 256, "", 0, wstest.Numbered(0, 20)},
+		{"to the middle", 256, "EPOCH.7", 7, wstest.Numbered(7, 20)},
 		{"having missed nothing", 256, "EPOCH.20", 20, nil},
-		{"to the beginning", 256, "EPOCH.0", 0, numbered(0, 20)},
-		{"too late", 8, "EPOCH.3", 12, numbered(12, 20)},
-		{"just in time", 8, "EPOCH.12", 12, numbered(12, 20)},
-		{"to the last line", 8, "EPOCH.19", 19, numbered(19, 20)},
-		{"for the first time, when the ring has wrapped", 8, "", 12, numbered(12, 20)},
-		{"where one line is held", 1, "", 19, numbered(19, 20)},
+		{"to the beginning", 256, "EPOCH.0", 0, wstest.Numbered(0, 20)},
+		{"too late", 8, "EPOCH.3", 12, wstest.Numbered(12, 20)},
+		{"just in time", 8, "EPOCH.12", 12, wstest.Numbered(12, 20)},
+		{"to the last line", 8, "EPOCH.19", 19, wstest.Numbered(19, 20)},
+		{"for the first time, when the ring has wrapped", 8, "", 12, wstest.Numbered(12, 20)},
+		{"where one line is held", 1, "", 19, wstest.Numbered(19, 20)},
 		{"where nothing is held", 0, "EPOCH.3", 20, nil},
 		{"for the first time, where nothing is held", 0, "", 20, nil},
-		{"to another run of the server", 256, "ANOTHER.7", 0, numbered(0, 20)},
-		{"from the future", 256, "EPOCH.21", 0, numbered(0, 20)},
-		{"with a place only", 256, "7", 0, numbered(0, 20)},
-		{"with an epoch only", 256, "EPOCH", 0, numbered(0, 20)},
-		{"with a number too large", 256, "EPOCH.99999999999999999999", 0, numbered(0, 20)},
-		{"with a negative number", 256, "EPOCH.-1", 0, numbered(0, 20)},
-		{"with nonsense", 256, "%00%ff.%zz;&since=%20", 0, numbered(0, 20)},
-		{"with much nonsense", 256, strings.Repeat("x.", 4000), 0, numbered(0, 20)},
+		{"to another run of the server", 256, "ANOTHER.7", 0, wstest.Numbered(0, 20)},
+		{"from the future", 256, "EPOCH.21", 0, wstest.Numbered(0, 20)},
+		{"with a number only", 256, "7", 0, wstest.Numbered(0, 20)},
+		{"with an epoch only", 256, "EPOCH", 0, wstest.Numbered(0, 20)},
+		{"with a number too large", 256, "EPOCH.99999999999999999999", 0, wstest.Numbered(0, 20)},
+		{"with a negative number", 256, "EPOCH.-1", 0, wstest.Numbered(0, 20)},
+		{"with nonsense", 256, "%00%ff.%zz;&since=%20", 0, wstest.Numbered(0, 20)},
+		{"with much nonsense", 256, strings.Repeat("x.", 4000), 0, wstest.Numbered(0, 20)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			addr, _ := startHolding(t, test.history)
-			sayNumbered(t, joinRaw(t, addr), 0, 20)
+			sayNumbered(t, wstest.Join(t, addr), 0, 20)
 			_, here := comeBack(t, addr, "")
 			p, at := comeBack(t, addr, strings.Replace(test.since, "EPOCH", here.epoch, 1))
-			if at != (place{here.epoch, test.seq, 20}) {
+			if at != (announcement{here.epoch, test.seq, 20}) {
 				t.Fatalf("it is at %v, want %d", at, test.seq)
 			}
-			expectLines(t, p, test.lines...)
-			p.send(websocket.TextFrame, "live")
-			p.expect(websocket.TextFrame, "live")
+			p.ExpectLines(test.lines...)
+			p.Send(websocket.TextFrame, "live")
+			p.Expect(websocket.TextFrame, "live")
 		})
 	}
 }
 
-// A connection that doesn't ask for a place gets none, and no past.
+// A connection that doesn't ask for its position gets none, and no past.
 func TestWithoutSince(t *testing.T) {
 	addr, _ := startServer(t, 4096)
-	sayNumbered(t, joinRaw(t, addr), 0, 3)
-	p := joinRaw(t, addr)
-	p.send(websocket.TextFrame, "live")
-	p.expect(websocket.TextFrame, "live")
+	sayNumbered(t, wstest.Join(t, addr), 0, 3)
+	p := wstest.Join(t, addr)
+	p.Send(websocket.TextFrame, "live")
+	p.Expect(websocket.TextFrame, "live")
 }
 
 func TestEachRunHasItsEpoch(t *testing.T) {
@@ -163,8 +137,8 @@ func TestEachRunHasItsEpoch(t *testing.T) {
 	}
 }
 
-// In the middle of a flood, whoever loses its connection and comes back hears every
-// line at its place; and all of them, if enough are held.
+// A peer that loses its connection in the middle of a flood and comes back hears every
+// line at its position; and all of them, if enough are held.
 func TestSeam(t *testing.T) {
 	t.Parallel()
 	for _, history := range []int{1000, 1 << 20} {
@@ -176,43 +150,53 @@ func testSeam(t *testing.T, history int) {
 	const speakers, each = 4, 20_000
 	const all = speakers * each
 	addr, _ := startHolding(t, history)
-	said := make([]string, all) // by place
+	said := make([]string, all) // by position
 	visitors := make([][]string, 4)
-	witness, peers := joinRaw(t, addr), joinMany(t, addr, speakers)
+	witness, peers := wstest.Join(t, addr), wstest.JoinMany(t, addr, speakers)
 	var wg sync.WaitGroup
 	wg.Go(func() { hearFrom(witness, said) })
 	for v := range visitors {
 		visitors[v] = make([]string, all)
 		wg.Go(func() {
-			for at := (place{}); at.seq < all; {
-				p, here := comeBack(t, addr, at.epoch+"."+fmt.Sprint(at.seq))
+			for at := (announcement{}); at.seq < all; {
+				conn, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				p, here, err := tryResume(t, conn, at.epoch+"."+fmt.Sprint(at.seq))
+				if err != nil {
+					t.Error(err)
+					return
+				}
 				if here.seq < at.seq || here.seq > at.seq && history > all {
 					t.Errorf("sent from %v to %v", at, here)
 				}
-				at = place{here.epoch, min(here.seq+1500, all), here.end}
+				at = announcement{here.epoch, min(here.seq+1500, all), here.end}
 				hearFrom(p, visitors[v][here.seq:at.seq])
 				p.Conn.Close()
 			}
 		})
 	}
-	wg.Go(func() { crowd{speakers, each, 0}.meet(peers) })
+	wg.Go(func() { wstest.Crowd{Speakers: speakers, Each: each}.Meet(peers) })
 	wg.Wait()
 	for v, heard := range visitors {
-		for place, line := range heard {
-			if line != said[place] && (line != "" || history > all) {
-				t.Fatalf("visitor %d heard %q at %d, where %q was said", v, line, place, said[place])
+		for at, line := range heard {
+			if line != said[at] && (line != "" || history > all) {
+				t.Fatalf("visitor %d heard %q at %d, where %q was said", v, line, at, said[at])
 			}
 		}
 	}
 }
 
 // hearFrom has p hear as many lines as there is room for.
-func hearFrom(p *rawPeer, lines []string) {
-	next := hearing(p)
+func hearFrom(p *wstest.Client, lines []string) {
+	next := p.Lines()
 	for i := range lines {
 		var err error
 		if lines[i], err = next(); err != nil {
-			p.t.Error(err)
+			p.T.Error(err)
 			return
 		}
 	}
@@ -222,15 +206,15 @@ func hearFrom(p *rawPeer, lines []string) {
 func TestPastOfAStuckPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := startInBubble(t)
-		ann := upgrade(t, l.dial(t))
+		ann := wstest.Upgrade(t, l.Dial(t), "/ws")
 		sayNumbered(t, ann, 0, 300)
-		stuck := l.dial(t)
+		stuck := l.Dial(t)
 		p, at := resume(t, stuck, "")
 		sayNumbered(t, ann, 300, 400)
 		if at.seq != 300-256 {
 			t.Error(at)
 		}
-		expectLines(t, p, numbered(300-256, 400)...)
+		p.ExpectLines(wstest.Numbered(300-256, 400)...)
 	})
 }
 
@@ -242,7 +226,7 @@ func TestStreamHoldsWhatIsNeeded(t *testing.T) {
 		s := newStream(history)
 		var said []string
 		for n := range 200 {
-			lines := numbered(len(said), len(said)+1+n*7%longestFrame)
+			lines := wstest.Numbered(len(said), len(said)+1+n*7%longestFrame)
 			said = append(said, lines...)
 			s.add(textFrame([]byte(strings.Join(lines, "\n") + "\n")))
 			s.trim(uint64(needed))
@@ -262,7 +246,7 @@ func TestStreamHoldsWhatIsNeeded(t *testing.T) {
 	}
 }
 
-// readAll reads a stream from a line on, so many bytes at a time.
+// readAll reads a stream from a line on, up to limit bytes at a time.
 func readAll(s *stream, from, limit int) (lines []string) {
 	for at := s.at(uint64(from)); at != s.end; {
 		var frames []*frame
@@ -274,17 +258,30 @@ func readAll(s *stream, from, limit int) (lines []string) {
 	return lines
 }
 
+// A line that the Hub has read but not broadcast when a client comes is before END: the client may have
+// said it itself, on its connection before.
+func TestPendingLinesAreBeforeEnd(t *testing.T) {
+	h := newHub(256, 0)
+	h.stream.add(textFrame([]byte("one\n")))
+	h.coalesce(textFrame([]byte("two\nthree\n")))
+	want := newFrame(websocket.TextFrame, []byte(h.stream.epoch+" 0 3"))
+	if got := h.announcement(h.stream.find("")); string(got.bytes) != string(want.bytes) {
+		t.Errorf("announced with %q, want %q", got.bytes, want.bytes)
+	}
+}
+
 // However long the history is, joining costs the same.
 func TestJoinWithALongHistory(t *testing.T) {
 	costs := func(lines int) float64 {
-		s := newStream(lines)
+		h := newHub(lines, 0)
+		s := &h.stream
 		for range lines {
 			s.add(textFrame([]byte("hello\n")))
 		}
 		since := fmt.Sprint(s.epoch, ".", lines/2)
 		return testing.AllocsPerRun(100, func() {
 			at := s.find(since)
-			s.announce(at)
+			h.announcement(at)
 			s.read(at, sendWindow)
 		})
 	}

@@ -152,7 +152,7 @@ $(function () {
   // made shows whether it arrived, so it is not sent again before that is heard.
 
   let outbox = load(tab, 'outbox', []).map(({text, sent}) => ({text, sent: sent ? -1 : 0}));
-  let own = load(tab, 'own', {epoch: '', seqs: []}); // places of own lines
+  let own = load(tab, 'own', {epoch: '', seqs: []}); // positions of own lines
 
   function keepOutbox() {
     save(tab, 'outbox', outbox.map(({text, sent}) => ({text, sent})));
@@ -183,7 +183,7 @@ $(function () {
 
   // flush sends what waits, in order, when nothing is in doubt any more.
   function flush() {
-    if (live && place.seq >= end) {
+    if (live && position.seq >= end) {
       outbox.filter(message => message.sent !== connection).forEach(transmit);
       keepOutbox();
     }
@@ -197,8 +197,8 @@ $(function () {
       return false;
     }
     outbox.splice(i, 1)[0].element.remove();
-    own.seqs = own.seqs.concat(place.seq).slice(-history - 1);
-    own.epoch = place.epoch;
+    own.seqs = own.seqs.concat(position.seq).slice(-history - 1);
+    own.epoch = position.epoch;
     save(tab, 'own', own);
     keepOutbox();
     return true;
@@ -238,8 +238,8 @@ $(function () {
   };
   let socket;
   let connection = 0; // its number
-  let live = false; // the server has told the place
-  let place; // {epoch, seq} of the next line
+  let live = false; // the server has told the position
+  let position; // {epoch, seq} of the next line
   let known = 0; // lines to come that are in the log already
   let end = 0; // seq of the first line that was said on this connection
   let fails = 0;
@@ -261,7 +261,7 @@ $(function () {
   function address() {
     const url = new URL('ws', document.baseURI);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-    url.searchParams.set('since', place ? place.epoch + '.' + place.seq : '');
+    url.searchParams.set('since', position ? position.epoch + '.' + position.seq : '');
     return url;
   }
 
@@ -288,19 +288,19 @@ $(function () {
     };
   }
 
-  // arrive begins a connection at the place that the server tells: EPOCH SEQ END.
+  // arrive begins a connection at the position that the server tells: EPOCH SEQ END.
   function arrive(line) {
     const [epoch, seq, last] = line.split(' ');
     const here = {epoch, seq: Number(seq)};
     known = 0;
-    if (place && place.epoch !== epoch) {
+    if (position && position.epoch !== epoch) {
       notice('The server was restarted.');
-    } else if (place && here.seq > place.seq) {
-      notice(count(here.seq - place.seq, 'message') + (here.seq - place.seq === 1 ? ' was' : ' were') + ' missed.');
-    } else if (place) {
-      known = place.seq - here.seq;
+    } else if (position && here.seq > position.seq) {
+      notice(count(here.seq - position.seq, 'message') + (here.seq - position.seq === 1 ? ' was' : ' were') + ' missed.');
+    } else if (position) {
+      known = position.seq - here.seq;
     }
-    place = here;
+    position = here;
     end = Number(last);
     connection++;
     live = true;
@@ -315,12 +315,12 @@ $(function () {
     if (known > 0) {
       known--;
     } else {
-      const mine = echoed(line) || own.epoch === place.epoch && own.seqs.includes(place.seq);
+      const mine = echoed(line) || own.epoch === position.epoch && own.seqs.includes(position.seq);
       add(entry(line, mine ? 'own' : '', clock()));
       countUnread();
     }
-    place.seq++;
-    if (place.seq === end) {
+    position.seq++;
+    if (position.seq === end) {
       flush();
     }
   }
@@ -341,7 +341,7 @@ $(function () {
     setState('offline');
   }
 
-  // retryIn has a new connection tried in about so many milliseconds: not all pages at
+  // retryIn tries to connect after half to all of pause, in milliseconds: not all pages at
   // the same time.
   function retryIn(pause) {
     clearTimeout(retry);
@@ -350,8 +350,8 @@ $(function () {
     retry = setTimeout(connect, pause);
   }
 
-  // askWhy asks the server why there is no connection. Browsers keep to themselves how a
-  // WebSocket was refused.
+  // askWhy asks the server why there is no connection. Browsers hide how a WebSocket
+  // was refused.
   async function askWhy() {
     const asked = socket;
     const answer = await fetch('ws', {cache: 'no-store'}).catch(() => undefined);

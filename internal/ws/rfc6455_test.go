@@ -1,14 +1,11 @@
-// frame_test.go: RFC 6455, on raw bytes. The cases cover each group of sections
-// 1 to 7, 9 and 10 of the Autobahn test suite, whose numbers they carry, and some
-// that it leaves out. Their inputs come from the RFC and from the rules of UTF-8.
-
-package main
+package ws_test
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,29 +13,36 @@ import (
 	"testing/synctest"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/wstest"
 )
+
+// The cases cover each group of sections 1 to 7, 9 and 10 of the Autobahn test suite, whose numbers
+// they carry, and some that it leaves out. Their inputs come from the RFC and from the rules of
+// UTF-8.
 
 // rfcCase is what a client sends, and what it gets to see.
 type rfcCase struct {
-	name  string   // section of RFC 6455, what is tested (number in Autobahn)
-	send  string   // bytes after the handshake; a normal close frame follows them
-	only  bool     // no close frame follows: the server must not wait for more
-	texts []string // what comes back as messages
-	pongs []string // payloads of the pongs
-	close int      // the code in the server's close frame
+	name     string   // section of RFC 6455, what is tested (number in Autobahn)
+	send     string   // bytes after the handshake; a normal close frame follows them
+	only     bool     // no close frame follows: the server must not wait for more
+	texts    []string // the text messages that come back
+	binaries []string // the binary messages
+	pongs    []string // payloads of the pongs
+	close    int      // the code in the server's close frame
 }
 
 // Frames of a client.
-func text(s string) string         { return string(clientFrame(0x81, s)) }
-func textBegins(s string) string   { return string(clientFrame(0x01, s)) }
-func continues(s string) string    { return string(clientFrame(0x00, s)) }
-func ends(s string) string         { return string(clientFrame(0x80, s)) }
-func binaryFrame(s string) string  { return string(clientFrame(0x82, s)) }
-func closes(payload string) string { return string(clientFrame(0x88, payload)) }
-func ping(s string) string         { return string(clientFrame(0x89, s)) }
-func pong(s string) string         { return string(clientFrame(0x8a, s)) }
+func text(s string) string         { return string(wstest.Frame(0x81, s)) }
+func textBegins(s string) string   { return string(wstest.Frame(0x01, s)) }
+func continues(s string) string    { return string(wstest.Frame(0x00, s)) }
+func ends(s string) string         { return string(wstest.Frame(0x80, s)) }
+func binaryFrame(s string) string  { return string(wstest.Frame(0x82, s)) }
+func closes(payload string) string { return string(wstest.Frame(0x88, payload)) }
+func ping(s string) string         { return string(wstest.Frame(0x89, s)) }
+func pong(s string) string         { return string(wstest.Frame(0x8a, s)) }
 func other(b byte, s string) string {
-	return string(clientFrame(b, s))
+	return string(wstest.Frame(b, s))
 }
 
 // code is the payload of a close frame.
@@ -57,13 +61,10 @@ func fragments(message string, size int) string {
 		if at+size >= len(message) {
 			first |= 0x80
 		}
-		frames.Write(clientFrame(first, message[at:min(at+size, len(message))]))
+		frames.Write(wstest.Frame(first, message[at:min(at+size, len(message))]))
 	}
 	return frames.String()
 }
-
-// rfcLimit is the longest message that the cases may send.
-const rfcLimit = 16 << 20
 
 func rfcCases() []rfcCase {
 	return slices.Concat(framingCases(), pingCases(), reservedCases(), fragmentCases(),
@@ -75,7 +76,7 @@ func framingCases() (cases []rfcCase) {
 		s := strings.Repeat("*", n)
 		cases = append(cases,
 			rfcCase{name: fmt.Sprintf("5.6 text of %d bytes (1.1.%d)", n, i+1), send: text(s), texts: []string{s}, close: 1000},
-			rfcCase{name: fmt.Sprintf("5.6 binary of %d bytes (1.2.%d)", n, i+1), send: binaryFrame(s), close: 1003})
+			rfcCase{name: fmt.Sprintf("5.6 binary of %d bytes (1.2.%d)", n, i+1), send: binaryFrame(s), binaries: []string{s}, close: 1000})
 	}
 	unmasked := func(b ...byte) string { return string(b) }
 	mask := "\x00\x00\x00\x00"
@@ -160,8 +161,8 @@ func fragmentCases() []rfcCase {
 		{name: "5.4 last fragment of nothing, twice (5.17)", send: strings.Repeat(ends("none")+two, 2), close: 1002},
 		{name: "5.4 text within a text (5.18)", send: textBegins("frag1") + text("frag2"), close: 1002},
 		{name: "5.4 beginning of a text within a text", send: textBegins("frag1") + textBegins("frag2"), close: 1002},
-		{name: "5.4 binary within a text", send: textBegins("frag1") + binaryFrame("frag2"), close: 1003},
-		{name: "5.4 binary in fragments", send: other(0x02, "frag1") + ends("frag2"), close: 1003},
+		{name: "5.4 binary within a text", send: textBegins("frag1") + binaryFrame("frag2"), close: 1002},
+		{name: "5.4 binary in fragments", send: other(0x02, "\xff") + ends("frag2"), binaries: []string{"\xfffrag2"}, close: 1000},
 		{name: "5.4 five fragments and two pings (5.19, 5.20)",
 			send:  textBegins("frag1") + continues("frag2") + ping("ping1") + continues("frag3") + continues("frag4") + ping("ping2") + ends("frag5"),
 			texts: []string{"frag1frag2frag3frag4frag5"}, pongs: []string{"ping1", "ping2"}, close: 1000},
@@ -272,7 +273,7 @@ func closeCases() (cases []rfcCase) {
 		{name: "5.5.1 text behind close (7.1.4)", send: closes(code(1000, "")) + text("x"), close: 1000},
 		{name: "5.5.1 close between fragments (7.1.5)", send: textBegins("x") + closes(code(1000, "")) + ends("y"), close: 1000},
 		{name: "5.5.1 long text, close, ping (7.1.6)", send: text(long) + closes(code(1000, "")) + ping("x"), texts: []string{long}, close: 1000},
-		{name: "5.5.1 close without payload (7.3.1)", send: closes(""), only: true, close: noCode},
+		{name: "5.5.1 close without payload (7.3.1)", send: closes(""), only: true, close: 1005},
 		{name: "5.5.1 close with one byte (7.3.2)", send: closes("\x03"), only: true, close: 1002},
 		{name: "5.5.1 close with a code (7.3.3)", send: closes(code(1000, "")), only: true, close: 1000},
 		{name: "5.5.1 close with a reason (7.3.4)", send: closes(code(1000, "Hello World!")), only: true, close: 1000},
@@ -302,12 +303,12 @@ func closeCases() (cases []rfcCase) {
 }
 
 func limitCases() []rfcCase {
-	most := strings.Repeat("x", rfcLimit)
+	most := strings.Repeat("x", maxMessage)
 	claim := func(first byte, n uint64) string {
 		return string(binary.BigEndian.AppendUint64([]byte{first, 0xff}, n)) + "\x00\x00\x00\x00"
 	}
 	return []rfcCase{
-		{name: "10.4 a byte too many claimed", send: claim(0x81, rfcLimit+1), only: true, close: 1009},
+		{name: "10.4 a byte too many claimed", send: claim(0x81, maxMessage+1), only: true, close: 1009},
 		{name: "10.4 a gigabyte claimed", send: claim(0x81, 1<<30), only: true, close: 1009},
 		{name: "10.4 all that can be claimed", send: claim(0x81, 1<<63-1), only: true, close: 1009},
 		{name: "10.4 all that can be claimed, as a ping", send: claim(0x89, 1<<63-1), only: true, close: 1002},
@@ -322,7 +323,7 @@ func sizeCases() (cases []rfcCase) {
 	for i, n := range []int{64 << 10, 256 << 10, 1 << 20, 4 << 20, 8 << 20, 16 << 20} {
 		cases = append(cases,
 			rfcCase{name: fmt.Sprintf("5.6 text of %d bytes (9.1.%d)", n, i+1), send: text(whole(n)), texts: []string{whole(n)}, close: 1000},
-			rfcCase{name: fmt.Sprintf("5.6 binary of %d bytes (9.2.%d)", n, i+1), send: binaryFrame(whole(n)), close: 1003})
+			rfcCase{name: fmt.Sprintf("5.6 binary of %d bytes (9.2.%d)", n, i+1), send: binaryFrame(whole(n)), binaries: []string{whole(n)}, close: 1000})
 	}
 	for i, size := range []int{64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20} {
 		cases = append(cases, rfcCase{name: fmt.Sprintf("5.4 4 MiB in fragments of %d (9.3.%d)", size, i+1),
@@ -330,13 +331,29 @@ func sizeCases() (cases []rfcCase) {
 	}
 	return append(cases,
 		rfcCase{name: "5.4 16 MiB in fragments of 1000", send: fragments(whole(16<<20), 1000), texts: []string{whole(16 << 20)}, close: 1000},
-		rfcCase{name: "5.4 binary in fragments (9.4)", send: other(0x02, whole(64)) + fragments(whole(4<<20), 64), close: 1003},
+		rfcCase{name: "5.4 binary in fragments (9.4)", send: "\x02" + fragments(whole(4<<20), 64)[1:], binaries: []string{whole(4 << 20)}, close: 1000},
 		rfcCase{name: "5.4 64 KiB in fragments of 1300 (10.1.1)", send: fragments(whole(64<<10), 1300), texts: []string{whole(64 << 10)}, close: 1000})
+}
+
+// startEcho runs an echo server until the end of the test.
+func startEcho(t testing.TB) (addr string) {
+	server := httptest.NewServer(http.HandlerFunc(echo))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// startEchoInBubble runs an echo server in memory.
+func startEchoInBubble(t testing.TB) wstest.Listener {
+	l := wstest.NewListener()
+	server := &http.Server{Handler: http.HandlerFunc(echo)}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return l
 }
 
 func TestRFC6455(t *testing.T) {
 	t.Parallel()
-	addr, _ := startServer(t, rfcLimit)
+	addr := startEcho(t)
 	for _, test := range rfcCases() {
 		t.Run(test.name, func(t *testing.T) { test.run(t, addr, len(test.send)+8) })
 	}
@@ -346,7 +363,7 @@ func TestRFC6455(t *testing.T) {
 // tester's time, in pieces of a few (9.5 and 9.6 in Autobahn).
 func TestRFC6455InPieces(t *testing.T) {
 	t.Parallel()
-	addr, _ := startServer(t, rfcLimit)
+	addr := startEcho(t)
 	for _, test := range rfcCases() {
 		size := 1
 		if len(test.send) > 300<<10 {
@@ -356,10 +373,10 @@ func TestRFC6455InPieces(t *testing.T) {
 	}
 }
 
-// run sends the case to the chat in pieces of that size, and compares all that
+// run sends the case to an echo server in pieces of that size, and compares all that
 // comes back until the end of the connection.
 func (want rfcCase) run(t *testing.T, addr string, size int) {
-	p := joinRaw(t, addr)
+	p := wstest.Upgrade(t, wstest.Dial(t, addr), "/")
 	defer p.Conn.Close()
 	send := []byte(want.send)
 	if !want.only {
@@ -373,47 +390,52 @@ func (want rfcCase) run(t *testing.T, addr string, size int) {
 		}
 	}()
 
-	var texts, pongs []string
+	var texts, binaries, pongs []string
 	for {
-		opcode, payload, err := p.readFrame()
+		opcode, payload, err := p.ReadFrame()
 		if err != nil {
 			t.Fatalf("before a close frame: %v", err)
 		}
 		switch opcode {
 		case websocket.TextFrame:
 			texts = append(texts, payload)
+		case websocket.BinaryFrame:
+			binaries = append(binaries, payload)
 		case websocket.PongFrame:
 			pongs = append(pongs, payload)
 		case websocket.CloseFrame:
-			if got := closeCode(payload); got != want.close {
+			if got := wstest.CloseCode(payload); got != want.close {
 				t.Errorf("close frame %q, want code %d", payload, want.close)
 			}
 			if !slices.Equal(texts, want.texts) {
 				t.Errorf("messages %.100q, want %.100q", texts, want.texts)
 			}
+			if !slices.Equal(binaries, want.binaries) {
+				t.Errorf("binary messages %.100q, want %.100q", binaries, want.binaries)
+			}
 			if !slices.Equal(pongs, want.pongs) {
 				t.Errorf("pongs %q, want %q", pongs, want.pongs)
 			}
-			if b, err := p.in.ReadByte(); err != io.EOF {
+			if b, err := p.In.ReadByte(); err != io.EOF {
 				t.Errorf("%#x, %v behind the close frame, want EOF", b, err)
 			}
 			return
 		default:
-			t.Fatalf("unexpected frame: %s", show(opcode, payload))
+			t.Fatalf("unexpected frame: %s", wstest.Show(opcode, payload))
 		}
 	}
 }
 
 // Many messages of one size, each said when the one before has come back.
 func TestMessageAfterMessage(t *testing.T) {
-	addr, _ := startServer(t, 4096)
+	addr := startEcho(t)
 	for i, n := range []int{0, 16, 64, 256, 1024, 4096} {
 		t.Run(fmt.Sprintf("5.6 a thousand texts of %d bytes (9.7.%d)", n, i+1), func(t *testing.T) {
-			p := joinRaw(t, addr)
+			p := wstest.Upgrade(t, wstest.Dial(t, addr), "/")
 			s := strings.Repeat("x", n)
 			for range 1000 {
-				p.send(websocket.TextFrame, s)
-				p.expect(websocket.TextFrame, s)
+				p.Send(websocket.TextFrame, s)
+				p.Expect(websocket.TextFrame, s)
 			}
 		})
 	}
@@ -422,13 +444,13 @@ func TestMessageAfterMessage(t *testing.T) {
 // What a frame claims to hold costs nothing before it is there (RFC 6455, section 10.4).
 func TestClaimsCostNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const peers, limit = 100, 1 << 30
-		l, _ := startInBubbleWith(t, config{maxMessage: limit})
-		claim := []byte("\x81\xff\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00and no more")
+		const peers = 100
+		l := startEchoInBubble(t)
+		claim := []byte("\x81\xff\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00and no more") // maxMessage
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range peers {
-			upgrade(t, l.dial(t)).write(claim)
+			wstest.Upgrade(t, l.Dial(t), "/").Write(claim)
 		}
 		synctest.Wait()
 		runtime.ReadMemStats(&after)
@@ -436,24 +458,4 @@ func TestClaimsCostNothing(t *testing.T) {
 			t.Errorf("%d bytes a peer", took)
 		}
 	})
-}
-
-// A message is read into memory of its own length, with a line break, not copied to larger.
-func TestReadingTakesLittleMemory(t *testing.T) {
-	for _, size := range []int{4096, 64 << 10, 1 << 20} {
-		const messages = 20
-		in := bufio.NewReaderSize(&endless{bytes: clientFrame(0x81, strings.Repeat("x", size))}, readBuffer)
-		r := newMessageReader(serverConn(in), in, size, nil)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		for range messages {
-			if lines, err := r.lines(); err != nil || len(lines) != size+1 {
-				t.Fatalf("%d bytes, %v", len(lines), err)
-			}
-		}
-		runtime.ReadMemStats(&after)
-		if took := int(after.TotalAlloc-before.TotalAlloc) / messages; took > 2*size {
-			t.Errorf("a message of %d bytes took %d", size, took)
-		}
-	}
 }

@@ -1,11 +1,7 @@
-// deploy_test.go: the files in this folder do what they promise, with the programs they
-// are for.
-
-package deploy
+package e2e
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -18,58 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"chat/internal/wstest"
+
 	"golang.org/x/net/websocket"
 )
-
-// requireProgram skips the test if a program is not installed.
-func requireProgram(t *testing.T, name, onDebian string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		missing(t, "%v; on Debian: %s", err, onDebian)
-	}
-}
-
-// missing skips the test for what it needs and the machine lacks; on CI it fails it.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// build builds the chat as it is deployed, and returns the path of the program.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "chat")
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(dir, "chat")
-	cmd := exec.Command("go", "build", "-o", program, "chat")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return program, err
-})
-
-func TestMain(m *testing.M) {
-	status := m.Run()
-	if program, err := build(); err == nil {
-		os.RemoveAll(filepath.Dir(program))
-	}
-	os.Exit(status)
-}
-
-func built(t *testing.T) string {
-	t.Helper()
-	program, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return program
-}
 
 // output is what a program has written so far.
 type output struct {
@@ -142,9 +90,9 @@ func freeAddr(t *testing.T) string {
 // startChat runs the chat, and returns where.
 func startChat(t *testing.T) (addr string, out *output) {
 	t.Helper()
-	_, out = start(t, built(t), "-addr", "127.0.0.1:0")
-	url := regexp.MustCompile(`the chat is open" url=http://([^/]+)/`)
-	until(t, "the chat is open", func() bool { return url.MatchString(out.String()) })
+	_, out = start(t, built, "-addr", "127.0.0.1:0")
+	url := regexp.MustCompile(`msg=listening url=http://([^/]+)/`)
+	until(t, "the chat listens", func() bool { return url.MatchString(out.String()) })
 	return url.FindStringSubmatch(out.String())[1], out
 }
 
@@ -158,10 +106,10 @@ func write(t *testing.T, dir, name, content string) (path string) {
 	return path
 }
 
-// snippet returns a file of this folder, with replacements that must all be needed.
+// snippet returns a file of deploy/, with replacements that must all be needed.
 func snippet(t *testing.T, name string, replace map[string]string) string {
 	t.Helper()
-	b, err := os.ReadFile(name)
+	b, err := os.ReadFile(filepath.Join("../deploy", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,10 +230,10 @@ func TestBehindAProxy(t *testing.T) {
 				t.Error("a page of another origin may connect")
 			}
 			until(t, "a peer's address is logged", func() bool {
-				return regexp.MustCompile(`reason="other origin" peer=127\.0\.0\.1:\d+ claim=127\.0\.0\.1`).MatchString(log.String())
+				return regexp.MustCompile(`reason="other origin" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`).MatchString(log.String())
 			})
 
-			if os.Getenv("CHAT_TEST_LONG") != "" {
+			if wstest.Long {
 				silence(ann, bob, 2*time.Minute)
 			} else {
 				t.Log("without two minutes of silence: set CHAT_TEST_LONG for that")
@@ -325,17 +273,17 @@ func silence(ann, bob peer, d time.Duration) {
 	listening.Wait()
 }
 
-// The unit is one that systemd understands, and has locked up well.
+// systemd understands the unit, and finds it well sandboxed.
 func TestUnit(t *testing.T) {
 	requireProgram(t, "systemd-analyze", "apt-get install systemd")
-	unit := write(t, t.TempDir(), "chat.service", snippet(t, "chat.service", map[string]string{"=/usr/local/bin/chat": "=" + built(t)}))
+	unit := write(t, t.TempDir(), "chat.service", snippet(t, "chat.service", map[string]string{"=/usr/local/bin/chat": "=" + built}))
 	for _, args := range [][]string{{"verify", unit}, {"security", "--offline=true", "--threshold=15", unit}} {
 		if out, err := exec.Command("systemd-analyze", args...).CombinedOutput(); err != nil {
 			t.Errorf("systemd-analyze %s: %v\n%s", args, err, out)
 		}
 	}
 	flags := regexp.MustCompile(`ExecStart=\S+(.*)`).FindStringSubmatch(snippet(t, "chat.service", nil))
-	out, err := exec.Command(built(t), append(strings.Fields(flags[1]), "-h")...).CombinedOutput()
+	out, err := exec.Command(built, append(strings.Fields(flags[1]), "-h")...).CombinedOutput()
 	if err != nil {
 		t.Errorf("the flags in the unit: %v\n%s", err, out)
 	}
@@ -349,7 +297,7 @@ func TestImage(t *testing.T) {
 	}
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", snippet(t, "Dockerfile", nil))
-	program, err := os.ReadFile(built(t))
+	program, err := os.ReadFile(built)
 	if err != nil {
 		t.Fatal(err)
 	}

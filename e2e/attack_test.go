@@ -1,7 +1,4 @@
-// attack_test.go: whatever some do, the others chat on beside them, and nothing of it
-// remains when it is over.
-
-package main
+package e2e
 
 import (
 	"bufio"
@@ -19,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/wstest"
 )
 
 // An attack is what each of some attackers does, again and again until ctx is done.
@@ -29,7 +28,7 @@ type attack struct {
 	do        func(ctx context.Context, a *attacker)
 }
 
-// attacker is one who attacks, and its connections.
+// attacker is one attacker and its connections.
 type attacker struct {
 	addr string
 	open []net.Conn
@@ -38,7 +37,7 @@ type attacker struct {
 // dial opens a connection.
 func (a *attacker) dial(ctx context.Context) net.Conn { return a.dialWith(ctx, new(net.Dialer)) }
 
-// dialWith does so with a dialer. If that can't be done the connection is a closed one.
+// dialWith opens a connection with a dialer. If that fails the connection is a closed one.
 func (a *attacker) dialWith(ctx context.Context, dialer *net.Dialer) net.Conn {
 	conn, err := dialer.DialContext(ctx, "tcp", a.addr)
 	if err != nil {
@@ -55,13 +54,13 @@ func (a *attacker) dialWith(ctx context.Context, dialer *net.Dialer) net.Conn {
 // join opens a connection and reads the handshake's answer.
 func (a *attacker) join(ctx context.Context) net.Conn { return upgraded(a.dial(ctx)) }
 
-// joinSmall does so with a small receive buffer.
+// joinSmall is join with a small receive buffer.
 func (a *attacker) joinSmall(ctx context.Context) net.Conn {
-	return upgraded(a.dialWith(ctx, smallBuffers))
+	return upgraded(a.dialWith(ctx, wstest.SmallBuffers))
 }
 
 func upgraded(conn net.Conn) net.Conn {
-	io.WriteString(conn, upgradeRequest)
+	io.WriteString(conn, wstest.Request("/ws"))
 	for in := bufio.NewReaderSize(conn, 16); ; {
 		if line, err := in.ReadString('\n'); err != nil || line == "\r\n" {
 			return conn
@@ -72,15 +71,6 @@ func upgraded(conn net.Conn) net.Conn {
 // stay waits until the attack is over.
 func stay(ctx context.Context) { <-ctx.Done() }
 
-// flood writes bytes as fast as they are taken.
-func flood(conn net.Conn, b []byte) {
-	for {
-		if _, err := conn.Write(b); err != nil {
-			return
-		}
-	}
-}
-
 // drip writes bytes one by one.
 func drip(ctx context.Context, conn net.Conn, b string) {
 	for i := 0; i < len(b) && ctx.Err() == nil; i++ {
@@ -89,45 +79,41 @@ func drip(ctx context.Context, conn net.Conn, b string) {
 	}
 }
 
-func frames(n int, first byte, payload string) []byte {
-	return []byte(strings.Repeat(string(clientFrame(first, payload)), n))
-}
-
 var attacks = []attack{
 	{"500 half-open requests", 100, func(ctx context.Context, a *attacker) {
 		for i := range 5 {
-			io.WriteString(a.dial(ctx), upgradeRequest[:len(upgradeRequest)*i/5])
+			io.WriteString(a.dial(ctx), wstest.Request("/ws")[:len(wstest.Request("/ws"))*i/5])
 		}
 		stay(ctx)
 	}},
 	{"500 handshakes never finished", 100, func(ctx context.Context, a *attacker) {
 		for range 5 {
-			io.WriteString(a.dial(ctx), upgradeRequest) // the answer is not read
+			io.WriteString(a.dial(ctx), wstest.Request("/ws")) // the answer is not read
 		}
 		stay(ctx)
 	}},
 	{"one byte at a time", 100, func(ctx context.Context, a *attacker) {
-		drip(ctx, a.dial(ctx), upgradeRequest+text("so slow"))
+		drip(ctx, a.dial(ctx), wstest.Request("/ws")+string(wstest.Frame(0x81, "so slow")))
 	}},
 	{"a flood of pings", 4, func(ctx context.Context, a *attacker) {
 		conn := a.join(ctx)
 		go io.Copy(io.Discard, conn)
-		flood(conn, frames(50, 0x89, strings.Repeat("x", 125)))
+		wstest.Flood(conn, wstest.Frames(50, 0x89, strings.Repeat("x", 125)))
 	}},
 	{"a flood of pings whose pongs are not read", 4, func(ctx context.Context, a *attacker) {
-		flood(a.joinSmall(ctx), frames(50, 0x89, strings.Repeat("x", 125)))
+		wstest.Flood(a.joinSmall(ctx), wstest.Frames(50, 0x89, strings.Repeat("x", 125)))
 	}},
 	{"a flood of pongs", 4, func(ctx context.Context, a *attacker) {
-		flood(a.join(ctx), frames(500, 0x8a, ""))
+		wstest.Flood(a.join(ctx), wstest.Frames(500, 0x8a, ""))
 	}},
 	{"a flood of empty fragments", 4, func(ctx context.Context, a *attacker) {
 		conn := a.join(ctx)
-		conn.Write(clientFrame(0x01, ""))
-		flood(conn, frames(500, 0x00, ""))
+		conn.Write(wstest.Frame(0x01, ""))
+		wstest.Flood(conn, wstest.Frames(500, 0x00, ""))
 	}},
 	{"oversized frames", 4, func(ctx context.Context, a *attacker) {
 		a.join(ctx).Write([]byte("\x81\xff\x3f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00and much more"))
-		flood(a.join(ctx), clientFrame(0x81, strings.Repeat("x", 1<<20)))
+		wstest.Flood(a.join(ctx), wstest.Frame(0x81, strings.Repeat("x", 1<<20)))
 	}},
 	{"readers of one byte a second", 25, func(ctx context.Context, a *attacker) {
 		slow := a.joinSmall(ctx)
@@ -140,7 +126,7 @@ var attacks = []attack{
 		talker := a.join(ctx) // so that there is much to read
 		go io.Copy(io.Discard, talker)
 		for pace := time.Tick(25 * time.Millisecond); ctx.Err() == nil; <-pace {
-			talker.Write(clientFrame(0x81, strings.Repeat("x", 4000)))
+			talker.Write(wstest.Frame(0x81, strings.Repeat("x", 4000)))
 		}
 	}},
 	{"joins and leaves, 2,000 a second", 8, func(ctx context.Context, a *attacker) {
@@ -159,13 +145,13 @@ var attacks = []attack{
 	}},
 	{"pages of other origins", 8, func(ctx context.Context, a *attacker) {
 		conn := a.dial(ctx)
-		io.WriteString(conn, strings.Replace(upgradeRequest, "\r\n\r\n", "\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n", 1))
+		io.WriteString(conn, strings.Replace(wstest.Request("/ws"), "\r\n\r\n", "\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n", 1))
 		io.Copy(io.Discard, conn)
 	}},
 	{"header bombs", 8, func(ctx context.Context, a *attacker) {
 		conn := a.dial(ctx)
 		io.WriteString(conn, "GET /ws HTTP/1.1\r\nHost: chat\r\n")
-		flood(conn, []byte(strings.Repeat("X-Bomb: "+strings.Repeat("x", 100)+"\r\n", 40)))
+		wstest.Flood(conn, []byte(strings.Repeat("X-Bomb: "+strings.Repeat("x", 100)+"\r\n", 40)))
 	}},
 }
 
@@ -175,7 +161,7 @@ func TestAttacks(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			p := startProgram(t, "-debug", "127.0.0.1:0")
-			a.run(t, p, dial)
+			a.run(t, p, wstest.Dial)
 			if n := len(p.log.String()); n > 100<<10 {
 				t.Errorf("%d bytes were logged", n)
 			}
@@ -186,8 +172,8 @@ func TestAttacks(t *testing.T) {
 // Over TLS there is one more thing not to finish.
 func TestAttackOnTLS(t *testing.T) {
 	t.Parallel()
-	c := newCertificate(t)
-	p := startProgram(t, "-debug", "127.0.0.1:0", "-cert", c.certFile, "-key", c.keyFile)
+	certFile, keyFile := wstest.NewCertificate(t)
+	p := startProgram(t, "-debug", "127.0.0.1:0", "-cert", certFile, "-key", keyFile)
 	var hello strings.Builder
 	tls.Client(recorder{&hello}, &tls.Config{ServerName: "chat"}).Handshake()
 	attack{"500 TLS handshakes never finished", 100, func(ctx context.Context, a *attacker) {
@@ -195,7 +181,7 @@ func TestAttackOnTLS(t *testing.T) {
 			io.WriteString(a.dial(ctx), hello.String()[:hello.Len()*i/4])
 		}
 		stay(ctx)
-	}}.run(t, p, func(t testing.TB, addr string) net.Conn { return dialTLS(t, addr) })
+	}}.run(t, p, func(t testing.TB, addr string) net.Conn { return wstest.DialTLS(t, addr) })
 }
 
 // Where -rate is set, even the loudest don't keep the others waiting.
@@ -205,8 +191,8 @@ func TestAttackWithRate(t *testing.T) {
 	attack{"a flood of text", 8, func(ctx context.Context, a *attacker) {
 		conn := a.join(ctx)
 		go io.Copy(io.Discard, conn)
-		flood(conn, frames(10, 0x81, strings.Repeat("x", 4000)))
-	}}.run(t, p, dial)
+		wstest.Flood(conn, wstest.Frames(10, 0x81, strings.Repeat("x", 4000)))
+	}}.run(t, p, wstest.Dial)
 }
 
 // recorder is a connection that takes everything, and ends at once.
@@ -223,13 +209,13 @@ func (recorder) SetWriteDeadline(time.Time) error { return nil }
 // run has honest peers chat while the attack lasts, and then compares what the program holds
 // with what it held before.
 func (a attack) run(t *testing.T, p program, dial func(testing.TB, string) net.Conn) {
-	var honest []*rawPeer
+	var honest []*wstest.Client
 	for range 3 {
-		honest = append(honest, upgrade(t, dial(t, p.addr)))
+		honest = append(honest, wstest.Upgrade(t, dial(t, p.addr), "/ws"))
 	}
 	before, joined := p.holds(t), p.counted(t).Chat.Ever
 	lasts := time.Second / 2
-	if long {
+	if wstest.Long {
 		lasts = 10 * time.Second
 	}
 	ctx, end := context.WithTimeout(t.Context(), lasts)
@@ -260,7 +246,7 @@ func (a attack) repeat(ctx context.Context, addr string) {
 
 // converse has each peer say a line every 20 ms until ctx is done, and hear all that the
 // peers say. It returns the longest time for which one waited for its own line.
-func converse(ctx context.Context, peers []*rawPeer) time.Duration {
+func converse(ctx context.Context, peers []*wstest.Client) time.Duration {
 	var longest atomic.Int64
 	var talk sync.WaitGroup
 	said := make([]atomic.Int64, len(peers)) // lines; the last is "over"
@@ -270,12 +256,12 @@ func converse(ctx context.Context, peers []*rawPeer) time.Duration {
 			n := 0
 			for ; ctx.Err() == nil; n++ {
 				asked <- time.Now()
-				p.Conn.Write(clientFrame(0x81, fmt.Sprint(i, " ", n)))
+				p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " ", n)))
 				time.Sleep(20 * time.Millisecond)
 			}
 			close(asked)
 			said[i].Store(int64(n))
-			p.Conn.Write(clientFrame(0x81, fmt.Sprint(i, " over")))
+			p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " over")))
 		})
 		talk.Go(func() { hearOut(p, i, said, asked, &longest) })
 	}
@@ -283,13 +269,13 @@ func converse(ctx context.Context, peers []*rawPeer) time.Duration {
 	return time.Duration(longest.Load())
 }
 
-// hearOut has p, who is peer number i, hear the others to the end.
-func hearOut(p *rawPeer, i int, said []atomic.Int64, asked chan time.Time, longest *atomic.Int64) {
+// hearOut has p, peer number i, hear the others to the end.
+func hearOut(p *wstest.Client, i int, said []atomic.Int64, asked chan time.Time, longest *atomic.Int64) {
 	next := make([]int64, len(said))
 	for left := len(said); left > 0; {
-		opcode, message, err := p.readFrame()
+		opcode, message, err := p.ReadFrame()
 		if err != nil || opcode == websocket.CloseFrame {
-			p.t.Errorf("peer %d: %s, %v", i, show(opcode, message), err)
+			p.T.Errorf("peer %d: %s, %v", i, wstest.Show(opcode, message), err)
 			for range asked { // the one who asks may not wait
 			}
 			return
@@ -298,12 +284,12 @@ func hearOut(p *rawPeer, i int, said []atomic.Int64, asked chan time.Time, longe
 			continue
 		}
 		for line := range strings.SplitSeq(message, "\n") {
-			who, n, isLine := parse(line)
+			who, n, isLine := wstest.Parse(line)
 			var over int
 			switch {
 			case isLine && who < len(next):
 				if int64(n) != next[who] {
-					p.t.Errorf("peer %d heard line %d of %d, want %d", i, n, who, next[who])
+					p.T.Errorf("peer %d heard line %d of %d, want %d", i, n, who, next[who])
 				}
 				next[who] = int64(n) + 1
 				if who == i {
@@ -313,7 +299,7 @@ func hearOut(p *rawPeer, i int, said []atomic.Int64, asked chan time.Time, longe
 			case strings.HasSuffix(line, " over") && len(line) == len("0 over"):
 				fmt.Sscan(line, &over)
 				if next[over] != said[over].Load() {
-					p.t.Errorf("peer %d heard %d lines of %d, who said %d", i, next[over], over, said[over].Load())
+					p.T.Errorf("peer %d heard %d lines of %d, who said %d", i, next[over], over, said[over].Load())
 				}
 				left--
 			}
@@ -327,10 +313,9 @@ type held struct {
 	heap                           int // bytes
 }
 
-// more reports whether it is more than before, save for the lines that are held for those
-// who come back, and for what a heap always has of unrest.
+// more reports whether h is more than before, by more than the history and a MiB of noise.
 func (h held) more(before held) bool {
-	lines := defaults.history * defaults.maxMessage
+	const lines = 256 * 4096
 	return h.connections > before.connections || h.goroutines > before.goroutines || h.files > before.files ||
 		h.heap > before.heap+lines+1<<20
 }
@@ -351,11 +336,11 @@ func (p program) holdsNoMore(t *testing.T, before held) (after held) {
 // holds asks the program what it holds.
 func (p program) holds(t *testing.T) (h held) {
 	t.Helper()
-	body, err := io.ReadAll(getPath(t, p.debug, "/debug/pprof/heap?gc=1&debug=1").Body)
+	body, err := io.ReadAll(wstest.Get(t, p.debug, "/debug/pprof/heap?gc=1&debug=1").Body)
 	if err != nil || len(body) == 0 {
 		t.Fatal(err)
 	}
-	goroutines := bufio.NewReader(getPath(t, p.debug, "/debug/pprof/goroutine?debug=1").Body)
+	goroutines := bufio.NewReader(wstest.Get(t, p.debug, "/debug/pprof/goroutine?debug=1").Body)
 	if _, err := fmt.Fscanf(goroutines, "goroutine profile: total %d", &h.goroutines); err != nil {
 		t.Fatal(err)
 	}

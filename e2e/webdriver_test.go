@@ -1,6 +1,4 @@
-// webdriver_test.go: as much of a WebDriver client as the browser test needs.
-
-package main
+package e2e
 
 import (
 	"bufio"
@@ -21,23 +19,6 @@ type chromedriver struct {
 	url     string
 	profile string      // directory for what Chromiums keep
 	idle    chan string // URLs of sessions, each a Chromium, or "" where there is none yet
-}
-
-// requireProgram skips the test if a program is not installed.
-func requireProgram(t *testing.T, name, onDebian string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		missing(t, "%v; on Debian: %s", err, onDebian)
-	}
-}
-
-// missing skips the test for what it needs and the machine lacks; on CI it fails it.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
 }
 
 // startChromedriver starts chromedriver for the length of the test. Where it or

@@ -1,9 +1,8 @@
-// browser_test.go: the page, in a real Chromium.
-
-package main
+package e2e
 
 import (
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
@@ -17,8 +16,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"chat/internal/wstest"
 
 	"golang.org/x/net/websocket"
 )
@@ -90,15 +92,16 @@ func throughCuttable(t *testing.T, driver chromedriver, addr string) (network *c
 // besideAnother starts a chat with someone in it, and opens its page.
 func besideAnother(t *testing.T, driver chromedriver) (ws *websocket.Conn, b *browser) {
 	t.Helper()
-	addr, _ := startServer(t, 4096)
-	ws = join(t, addr)
+	addr := startProgram(t).addr
+	ws = wstest.DialWS(t, addr)
 	b = driver.open(t)
 	b.enter("http://" + addr + "/")
 	return ws, b
 }
 
 func testTwoWindows(t *testing.T, driver chromedriver) {
-	addr, stop := startServer(t, 4096)
+	p := startProgram(t)
+	addr := p.addr
 	b := driver.open(t)
 	ann := b.window
 	b.enter("http://" + addr + "/")
@@ -123,14 +126,14 @@ func testTwoWindows(t *testing.T, driver chromedriver) {
 	b.visit("http://" + addr + "/")
 	b.until("what was said, and own messages", entries+`.length == 3 && $(".entry").get().map(e => e.classList.contains("own")).join() == "true,false,true"`)
 	b.cleanConsole()
-	stop()
+	p.Process.Signal(syscall.SIGTERM)
 	b.until("word of the end", `$("#word").text() == "offline" && `+notices+`.join() == "The server is shutting down."`)
 }
 
 // However long the pause is, the page connects when the network comes back, or the tab
 // is turned to.
 func testBackAtOnce(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
+	addr := startProgram(t).addr
 	network, b := throughCuttable(t, driver, addr)
 	b.run(`const later = window.setTimeout; window.setTimeout = (f, ms) => later(f, ms < 600 ? 3600e3 : ms)`, nil)
 	for _, event := range []string{`window.dispatchEvent(new Event("online"))`, `document.dispatchEvent(new Event("visibilitychange"))`} {
@@ -142,9 +145,9 @@ func testBackAtOnce(t *testing.T, driver chromedriver) {
 }
 
 func testName(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
-	ws := join(t, addr)
-	hears := lines(t, ws)
+	addr := startProgram(t).addr
+	ws := wstest.DialWS(t, addr)
+	hears := wstest.LinesOf(t, ws)
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	b.focus("#name")
@@ -158,7 +161,7 @@ func testName(t *testing.T, driver chromedriver) {
 	b.visit("http://" + addr + "/")
 	b.until("name again", `$("#name").val() == " Ann: the first "`)
 	for _, line := range []string{"Bob: hi", "Ann the first: hi", "no name here", "https://example.org/: is an address", ": nobody", "Cléo: hi"} {
-		say(t, ws, line)
+		wstest.Say(t, ws, line)
 	}
 	b.until("names of those who have one", `$(".name").get().map(e => e.textContent).join("|") == "Ann the first|Bob|Ann the first|Cléo"`)
 	b.until("a colour for each name, and the same for the same", `(([a, b, c, d]) => a == c && a != b && a != d && b != d)($(".name").get().map(e => getComputedStyle(e).color))`)
@@ -168,19 +171,19 @@ func testName(t *testing.T, driver chromedriver) {
 // A log at its end stays there; one that is scrolled up stays where it is, and says
 // how much has come below.
 func testScrolling(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
+	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	const atEnd = `$("#log")[0].scrollTop + $("#log")[0].clientHeight >= $("#log")[0].scrollHeight - 1`
-	ws := join(t, addr)
+	ws := wstest.DialWS(t, addr)
 	for n := range 100 {
-		say(t, ws, fmt.Sprint("line ", n))
+		wstest.Say(t, ws, fmt.Sprint("line ", n))
 	}
 	b.until("entry for each line", entries+`.length == 100`)
 	b.until("last entry in view", atEnd+` && $("#below").is(":hidden")`)
 	b.run(`$("#log")[0].scrollTop = 200`, nil)
 	for n := range 3 {
-		say(t, ws, fmt.Sprint("below ", n))
+		wstest.Say(t, ws, fmt.Sprint("below ", n))
 	}
 	b.until("word of new entries", `$("#below").text() == "↓ 3 new messages" && $("#below").is(":visible")`)
 	b.until("unmoved log", `$("#log")[0].scrollTop == 200`)
@@ -197,11 +200,11 @@ func testUnread(t *testing.T, driver chromedriver) {
 		b.run(fmt.Sprintf(`Object.defineProperty(document, "hidden", {configurable: true, get: () => %v});
 			document.dispatchEvent(new Event("visibilitychange"));`, hidden), nil)
 	}
-	say(t, ws, "seen")
+	wstest.Say(t, ws, "seen")
 	b.until("no count", entries+`.length == 1 && document.title == "Chat"`)
 	hide(true)
-	say(t, ws, "not seen")
-	say(t, ws, "nor this")
+	wstest.Say(t, ws, "not seen")
+	wstest.Say(t, ws, "nor this")
 	b.until("count", entries+`.length == 3 && document.title == "(2) Chat"`)
 	hide(false)
 	b.until("no count", `document.title == "Chat"`)
@@ -209,8 +212,8 @@ func testUnread(t *testing.T, driver chromedriver) {
 
 // Nothing that anyone says becomes markup, or moves what others say.
 func testNoMarkup(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 16384)
-	ws := join(t, addr)
+	addr := startProgram(t, "-max-message", "16384").addr
+	ws := wstest.DialWS(t, addr)
 	b := driver.open(t)
 	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 1, "mobile": true})
 	b.enter("http://" + addr + "/")
@@ -229,7 +232,7 @@ func testNoMarkup(t *testing.T, driver chromedriver) {
 		"after all",
 	}
 	for _, line := range said {
-		say(t, ws, line)
+		wstest.Say(t, ws, line)
 	}
 	b.until("every line", fmt.Sprintf(entries+`.length == %d`, len(said)))
 	b.until("text alone", `$("#lines").find("*").get().every(e => ["DIV", "SPAN", "BDI", "TIME", "A"].includes(e.tagName))`)
@@ -249,14 +252,14 @@ func testNoMarkup(t *testing.T, driver chromedriver) {
 
 func testLinks(t *testing.T, driver chromedriver) {
 	ws, b := besideAnother(t, driver)
-	say(t, ws, "see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no ftp://no https:// http://[ mailto:a@example.org")
+	wstest.Say(t, ws, "see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no ftp://no https:// http://[ mailto:a@example.org")
 	b.until("links", `$("#lines a").get().map(a => a.textContent).join(" ") == "https://example.org/a_(b)?c=d&e#f HTTP://EXAMPLE.ORG http://x.example/"`)
 	b.until("text unchanged", entries+`[0].startsWith("see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no")`)
 }
 
 // The page counts bytes against the server's limit, the name's too, and cuts nothing.
 func testLimit(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 100)
+	addr := startProgram(t, "-max-message", "100").addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	b.typeKeys("short")
@@ -299,8 +302,9 @@ func testRestart(t *testing.T, driver chromedriver) {
 	b.untilLive()
 	b.until("everything once", entries+`.join() == "before,one,two,three" && $("#outbox *").length == 0`)
 	b.until("word of the restart", notices+`.join() == "The server was restarted."`)
-	ann, _ := comeBack(t, addr, "")
-	expectLines(t, ann, "one", "two", "three")
+	ann := wstest.Upgrade(t, wstest.Dial(t, addr), "/ws?since=")
+	ann.ReadFrame() // its position
+	ann.ExpectLines("one", "two", "three")
 
 	second.Process.Kill()
 	b.until("word of it", `$("#word").text() == "offline"`)
@@ -313,10 +317,8 @@ func testRestart(t *testing.T, driver chromedriver) {
 // again for ever. Those behind it arrive.
 // A page for which there is no room says so, and comes in when someone leaves.
 func testFullRoom(t *testing.T, driver chromedriver) {
-	cfg := defaults
-	cfg.maxConns = 1
-	addr, _, _ := startWith(t, cfg)
-	ann := join(t, addr)
+	addr := startProgram(t, "-max-conns", "1").addr
+	ann := wstest.DialWS(t, addr)
 	b := driver.open(t)
 	b.visit("http://" + addr + "/")
 	b.until("word of it", `$("#word").text() == "room full" && $("#now").is(":visible") && /^, next try in [1-5] s$/.test($("#wait").text())`)
@@ -328,7 +330,7 @@ func testFullRoom(t *testing.T, driver chromedriver) {
 }
 
 func testRefusedMessage(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 20)
+	addr := startProgram(t, "-max-message", "20").addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	b.run(`const send = WebSocket.prototype.send; WebSocket.prototype.send = function (text) { send.call(this, text == "long" ? "x".repeat(21) : text) }`, nil)
@@ -341,8 +343,8 @@ func testRefusedMessage(t *testing.T, driver chromedriver) {
 // A network that swallows what is said, in one direction or in both, and heals: nothing
 // is lost, nothing doubled.
 func testCutOff(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
-	hears := lines(t, join(t, addr))
+	addr := startProgram(t).addr
+	hears := wstest.LinesOf(t, wstest.DialWS(t, addr))
 	network, b := throughCuttable(t, driver, addr)
 	b.typeKeys("first" + enter)
 	b.until("echo", entries+`.join() == "first"`)
@@ -357,8 +359,8 @@ func testCutOff(t *testing.T, driver chromedriver) {
 			t.Fatalf("heard %q, want %q", got, want)
 		}
 	}
-	other := join(t, addr)
-	say(t, other, "from elsewhere")
+	other := wstest.DialWS(t, addr)
+	wstest.Say(t, other, "from elsewhere")
 	network.heal()
 	b.until("everything once, and what others said meanwhile", entries+`.join() == "first,heard,from elsewhere,not heard" && $("#outbox *").length == 0`)
 	b.until("own messages", `$(".own").length == 3`)
@@ -368,7 +370,7 @@ func testCutOff(t *testing.T, driver chromedriver) {
 			t.Errorf("heard %q, want %q", got, want)
 		}
 	}
-	say(t, other, "the end")
+	wstest.Say(t, other, "the end")
 	if got := hears(); got != "the end" {
 		t.Errorf("heard %q", got)
 	}
@@ -379,8 +381,8 @@ func testCutOff(t *testing.T, driver chromedriver) {
 // typed then doesn't wait for that.
 func testInFlight(t *testing.T, driver chromedriver) {
 	for _, history := range []int{256, 0} {
-		addr, _ := startHolding(t, history)
-		ws := join(t, addr)
+		addr := startProgram(t, "-history", fmt.Sprint(history)).addr
+		ws := wstest.DialWS(t, addr)
 		var talking sync.WaitGroup
 		ctx, silence := context.WithCancel(t.Context())
 		talking.Go(func() {
@@ -404,15 +406,15 @@ func testInFlight(t *testing.T, driver chromedriver) {
 
 // What the server no longer holds is counted.
 func testMissed(t *testing.T, driver chromedriver) {
-	addr, _ := startHolding(t, 2)
-	ws := join(t, addr)
-	hears := lines(t, ws)
+	addr := startProgram(t, "-history", "2").addr
+	ws := wstest.DialWS(t, addr)
+	hears := wstest.LinesOf(t, ws)
 	network, b := throughCuttable(t, driver, addr)
-	say(t, ws, "first")
+	wstest.Say(t, ws, "first")
 	b.until("first line", entries+`.join() == "first"`)
 	network.cut(true, true)
 	for n := range 5 {
-		say(t, ws, fmt.Sprint("line ", n))
+		wstest.Say(t, ws, fmt.Sprint("line ", n))
 		hears()
 	}
 	network.heal()
@@ -421,7 +423,7 @@ func testMissed(t *testing.T, driver chromedriver) {
 
 // What was typed while offline outlives a reload.
 func testReloadOffline(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
+	addr := startProgram(t).addr
 	network, b := throughCuttable(t, driver, addr)
 	network.cut(true, true)
 	b.typeKeys("still here" + enter)
@@ -435,12 +437,12 @@ func testReloadOffline(t *testing.T, driver chromedriver) {
 // At a thousand lines a second the page draws, answers and stays small.
 func testFlood(t *testing.T, driver chromedriver) {
 	const rate, seconds = 1000, 3
-	addr, _ := startServer(t, 4096)
+	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	b.run(`window.frames_ = []; let last = performance.now();
 		requestAnimationFrame(function next(now) { frames_.push(now - last); last = now; requestAnimationFrame(next); });`, nil)
-	ws := join(t, addr)
+	ws := wstest.DialWS(t, addr)
 	go io.Copy(io.Discard, ws)
 	ticks := time.NewTicker(10 * time.Millisecond)
 	defer ticks.Stop()
@@ -472,19 +474,19 @@ func testFlood(t *testing.T, driver chromedriver) {
 // axe-core finds no violation, in light and dark, with messages of every kind.
 func testAccessibility(t *testing.T, driver chromedriver) {
 	axe := axeCore(t)
-	addr, _ := startServer(t, 100)
-	ws := join(t, addr)
+	addr := startProgram(t, "-max-message", "100").addr
+	ws := wstest.DialWS(t, addr)
 	b := driver.open(t)
 	for _, scheme := range []string{"light", "dark"} {
 		b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": scheme}}})
 		b.enter("http://" + addr + "/")
 		for n := range 20 {
-			say(t, ws, fmt.Sprintf("Name %d: a message, and https://example.org/", n))
+			wstest.Say(t, ws, fmt.Sprintf("Name %d: a message, and https://example.org/", n))
 		}
 		b.typeKeys("my own" + enter)
 		b.until("own message", `$(".own").length > 0`)
 		b.run(`$("#log")[0].scrollTop = 0`, nil)
-		say(t, ws, "below")
+		wstest.Say(t, ws, "below")
 		b.typeKeys(strings.Repeat("x", 105))
 		b.until("everything to be seen", `$("#below").is(":visible") && $("#room").is(":visible")`)
 		b.run(axe+`; window.found = null; axe.run().then(r => { found = r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html + n.failureSummary).join()); })`, nil)
@@ -516,7 +518,7 @@ func axeCore(t *testing.T) string {
 // Behind a proxy, below a path, and over TLS: the page finds its script and its
 // WebSocket.
 func testProxiedPage(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
+	addr := startProgram(t).addr
 	proxy := httptest.NewTLSServer(http.StripPrefix("/a/room",
 		httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})))
 	t.Cleanup(proxy.Close)
@@ -533,12 +535,12 @@ func testPhone(t *testing.T, driver chromedriver) {
 	b.focus("#name")
 	b.typeKeys("Ann")
 	b.focus("#msg")
-	say(t, ws, "Bob: Did the new boiler arrive?")
+	wstest.Say(t, ws, "Bob: Did the new boiler arrive?")
 	b.until("question", entries+`.length == 1`)
 	b.typeKeys("It did, and it even works. Photos: https://example.org/boiler" + enter)
 	b.until("answer", entries+`.length == 2`)
 	for _, line := range []string{"Cléo: Finally!", "Bob: Warm feet, after three weeks in two pullovers. I owe you a dinner, and the people downstairs an apology for the noise.", "Cléo: Ελληνικό; I know a place."} {
-		say(t, ws, line)
+		wstest.Say(t, ws, line)
 	}
 	b.until("replies", entries+`.length == 5`)
 	b.typeKeys("Saturday, then" + enter)
@@ -547,7 +549,7 @@ func testPhone(t *testing.T, driver chromedriver) {
 
 	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true})
 	b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": "dark"}}})
-	say(t, ws, "Bob: "+strings.Repeat("nowheretobreakthis", 4))
+	wstest.Say(t, ws, "Bob: "+strings.Repeat("nowheretobreakthis", 4))
 	b.until("another line", entries+`.length == 7`)
 	b.until("page as wide as the phone", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
 	b.until("dark page", `getComputedStyle(document.body).backgroundColor == "rgb(13, 15, 18)"`)
@@ -556,7 +558,7 @@ func testPhone(t *testing.T, driver chromedriver) {
 }
 
 func testNoWebSocket(t *testing.T, driver chromedriver) {
-	addr, _ := startServer(t, 4096)
+	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "delete window.WebSocket"})
 	b.visit("http://" + addr + "/")
@@ -566,20 +568,21 @@ func testNoWebSocket(t *testing.T, driver chromedriver) {
 // What a browser's onclose reports for each refusal. No browser sends most of what
 // is refused here, so a proxy puts it in the place of the browser's first message.
 func testCloseCodes(t *testing.T, driver chromedriver) {
-	addr, stop := startServer(t, 4096)
+	p := startProgram(t)
+	addr := p.addr
 	refused := []struct {
 		instead string
 		code    int
 	}{
-		{text("x") + closes(code(1000, "")), 1000},
-		{closes(""), 1005}, // what a browser reports where there was no code
-		{closes(code(4321, "bye")), 4321},
-		{other(0xf1, "reserved bits"), 1002},
-		{other(0x83, "reserved opcode"), 1002},
-		{continues("of nothing"), 1002},
-		{binaryFrame("binary"), 1003},
-		{text("\xff"), 1007},
-		{text(strings.Repeat("too long", 1<<17)), 1009},
+		{string(wstest.Frame(0x81, "x")) + closes(1000, ""), 1000},
+		{string(wstest.Frame(0x88, "")), 1005}, // what a browser reports where there was no code
+		{closes(4321, "bye"), 4321},
+		{string(wstest.Frame(0xf1, "reserved bits")), 1002},
+		{string(wstest.Frame(0x83, "reserved opcode")), 1002},
+		{string(wstest.Frame(0, "of nothing")), 1002},
+		{string(wstest.Frame(0x82, "binary")), 1003},
+		{string(wstest.Frame(0x81, "\xff")), 1007},
+		{string(wstest.Frame(0x81, strings.Repeat("too long", 1<<17))), 1009},
 	}
 	proxy := &meddler{to: addr}
 	for _, r := range refused {
@@ -602,8 +605,13 @@ func testCloseCodes(t *testing.T, driver chromedriver) {
 
 	b.run(`window.last = connect("last")`, nil)
 	b.until("connection", `last.readyState == WebSocket.OPEN`)
-	stop()
+	p.Process.Signal(syscall.SIGTERM)
 	b.until("1001", `ended.last == "1001 true"`)
+}
+
+// closes returns a close frame.
+func closes(code uint16, reason string) string {
+	return string(wstest.Frame(0x88, string(binary.BigEndian.AppendUint16(nil, code))+reason))
 }
 
 // meddler is a TCP proxy before the chat. In a connection to /ws?N it replaces what
@@ -614,10 +622,10 @@ type meddler struct {
 }
 
 // listen starts the proxy for the length of the test and returns its URL.
-func (m *meddler) listen(t *testing.T) string { return proxy(t, m.relay) }
+func (m *meddler) listen(t *testing.T) string { return startProxy(t, m.relay) }
 
-// proxy has relay serve connections for the length of the test.
-func proxy(t *testing.T, relay func(net.Conn)) (url string) {
+// startProxy has relay serve connections for the length of the test.
+func startProxy(t *testing.T, relay func(net.Conn)) (url string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -676,7 +684,7 @@ type cuttable struct {
 
 // listen starts the proxy for the length of the test and returns its URL.
 func (c *cuttable) listen(t *testing.T) string {
-	return proxy(t, func(browser net.Conn) {
+	return startProxy(t, func(browser net.Conn) {
 		chat, err := net.Dial("tcp", c.to)
 		if err != nil {
 			browser.Close()

@@ -1,9 +1,4 @@
-// soak_test.go: a long time of everything together: many who listen, some who speak, some
-// who come and go, and some who break things.
-//
-//	go test -run TestSoak -soak 10m -v -timeout 0 .
-
-package main
+package e2e
 
 import (
 	"context"
@@ -20,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/wstest"
 )
 
 var soakFor = flag.Duration("soak", 3*time.Second, "how long TestSoak lasts; from a minute on it looks at the heap, too")
@@ -39,7 +36,7 @@ func TestSoak(t *testing.T) {
 	}
 	p := startProgram(t, "-debug", "127.0.0.1:0")
 	before := p.afterACrowd(t, conns)
-	peers := joinMany(t, p.addr, conns)
+	peers := wstest.JoinMany(t, p.addr, conns)
 	s := &soak{speakers: min(20, conns)}
 	s.said = make([]atomic.Int64, s.speakers)
 	for _, peer := range peers {
@@ -89,7 +86,7 @@ func TestSoak(t *testing.T) {
 // for the next to come.
 func (p program) afterACrowd(t *testing.T, n int) held {
 	empty := p.holds(t)
-	for _, peer := range joinMany(t, p.addr, n) {
+	for _, peer := range wstest.JoinMany(t, p.addr, n) {
 		peer.Conn.Close()
 	}
 	empty.heap = 64 << 20 // whatever
@@ -109,16 +106,16 @@ func mostConnections(t *testing.T, n int) int {
 	return most
 }
 
-// speak has speaker i say a line about each second until nobody passes by any more.
-func (s *soak) speak(p *rawPeer, i int, passed chan struct{}) {
+// speak has speaker i say a line about each second until passed is closed.
+func (s *soak) speak(p *wstest.Client, i int, passed chan struct{}) {
 	for n := 0; ; n++ {
-		if _, err := p.Conn.Write(clientFrame(0x81, fmt.Sprint(i, " ", n, strings.Repeat(" ", rand.IntN(200))))); err != nil {
-			p.t.Errorf("speaker %d: %v", i, err)
+		if _, err := p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " ", n, strings.Repeat(" ", rand.IntN(200))))); err != nil {
+			p.T.Errorf("speaker %d: %v", i, err)
 		}
 		s.said[i].Add(1)
 		select {
 		case <-passed:
-			p.Conn.Write(clientFrame(0x81, fmt.Sprint(i, " over")))
+			p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " over")))
 			return
 		case <-time.After(time.Second/2 + rand.N(time.Second)):
 		}
@@ -126,31 +123,31 @@ func (s *soak) speak(p *rawPeer, i int, passed chan struct{}) {
 }
 
 // listen has peer i hear everything, in order, until all speakers say that it is over.
-func (s *soak) listen(p *rawPeer, i int) {
+func (s *soak) listen(p *wstest.Client, i int) {
 	next := make([]int64, s.speakers)
 	passers := int64(0)
 	for left := s.speakers; left > 0; {
-		opcode, message, err := p.readFrame()
+		opcode, message, err := p.ReadFrame()
 		switch {
 		case err != nil || opcode == websocket.CloseFrame:
-			p.t.Errorf("peer %d: %s, %v", i, show(opcode, message), err)
+			p.T.Errorf("peer %d: %s, %v", i, wstest.Show(opcode, message), err)
 			return
 		case opcode == websocket.PingFrame:
-			p.Conn.Write(clientFrame(0x8a, message))
+			p.Conn.Write(wstest.Frame(0x8a, message))
 			continue
 		}
 		for line := range strings.SplitSeq(message, "\n") {
-			speaker, n, isLine := parse(line)
+			speaker, n, isLine := wstest.Parse(line)
 			switch {
 			case isLine:
 				if int64(n) != next[speaker] {
-					p.t.Errorf("peer %d: heard line %d of %d, want %d", i, n, speaker, next[speaker])
+					p.T.Errorf("peer %d: heard line %d of %d, want %d", i, n, speaker, next[speaker])
 				}
 				next[speaker] = int64(n) + 1
 			case strings.HasSuffix(line, " over"):
 				fmt.Sscan(line, &speaker)
 				if want := s.said[speaker].Load(); next[speaker] != want {
-					p.t.Errorf("peer %d: heard %d lines of %d, want %d", i, next[speaker], speaker, want)
+					p.T.Errorf("peer %d: heard %d lines of %d, want %d", i, next[speaker], speaker, want)
 				}
 				left--
 			case strings.HasPrefix(line, "passing by"):
@@ -159,7 +156,7 @@ func (s *soak) listen(p *rawPeer, i int) {
 		}
 	}
 	if want := s.passers.Load(); passers != want {
-		p.t.Errorf("peer %d: heard %d who passed by, want %d", i, passers, want)
+		p.T.Errorf("peer %d: heard %d who passed by, want %d", i, passers, want)
 	}
 }
 
@@ -172,10 +169,14 @@ func (s *soak) passBy(ctx context.Context, t *testing.T, addr string) {
 			return
 		}
 		conn.SetDeadline(time.Now().Add(time.Minute))
-		p := upgrade(t, conn)
+		p, err := wstest.TryUpgrade(t, conn, "/ws")
+		if err != nil {
+			t.Error(err)
+			return
+		}
 		text := fmt.Sprint("passing by from ", conn.LocalAddr(), " ", rand.Uint64())
-		p.send(websocket.TextFrame, text)
-		if err := hear(p, text); err != nil {
+		p.Send(websocket.TextFrame, text)
+		if err := p.Hear(text); err != nil {
 			t.Error("passing by: ", err)
 		}
 		s.passers.Add(1)
@@ -187,7 +188,7 @@ func (s *soak) passBy(ctx context.Context, t *testing.T, addr string) {
 var faults = []func(ctx context.Context, a *attacker){
 	func(ctx context.Context, a *attacker) { // vanishes in the middle of a frame
 		conn := a.join(ctx)
-		conn.Write(clientFrame(0x81, "never finished")[:rand.IntN(15)+1])
+		conn.Write(wstest.Frame(0x81, "never finished")[:rand.IntN(15)+1])
 		if tcp, ok := conn.(*net.TCPConn); ok { // else it could not be dialled
 			tcp.SetLinger(rand.IntN(2) - 1)
 		}
@@ -202,15 +203,15 @@ var faults = []func(ctx context.Context, a *attacker){
 		a.rest(ctx)
 	},
 	func(ctx context.Context, a *attacker) { // doesn't finish its request
-		a.dial(ctx).Write([]byte(upgradeRequest)[:rand.IntN(len(upgradeRequest))])
+		a.dial(ctx).Write([]byte(wstest.Request("/ws"))[:rand.IntN(len(wstest.Request("/ws")))])
 		a.rest(ctx)
 	},
 	func(ctx context.Context, a *attacker) { // says too much
-		a.join(ctx).Write(clientFrame(0x81, strings.Repeat("x", 1<<20)))
+		a.join(ctx).Write(wstest.Frame(0x81, strings.Repeat("x", 1<<20)))
 		a.rest(ctx)
 	},
 	func(ctx context.Context, a *attacker) { // comes back to a place of no stream
-		fmt.Fprint(a.dial(ctx), strings.Replace(upgradeRequest, "/ws", "/ws?since=x.1", 1))
+		fmt.Fprint(a.dial(ctx), strings.Replace(wstest.Request("/ws"), "/ws", "/ws?since=x.1", 1))
 		a.rest(ctx)
 	},
 }

@@ -1,8 +1,4 @@
-// fuzz_test.go: what no table thinks of. Run one with, for example,
-//
-//	go test -fuzz FuzzAnyBytes -fuzztime 1m .
-
-package main
+package ws_test
 
 import (
 	"math/rand/v2"
@@ -14,12 +10,15 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/websocket"
+
+	"chat/internal/ws"
+	"chat/internal/wstest"
 )
 
-// Whatever bytes follow the handshake, the chat sends valid frames, then a close
+// Whatever bytes follow the handshake, the server sends valid frames, then a close
 // frame or nothing, and ends the connection; it takes memory in proportion to what
-// has come; and nothing of it stays behind. That readFrame fails on an invalid
-// frame, and the bubble on whoever waits forever, are the rest of this test.
+// has come; and nothing of it stays behind. ReadFrame fails on an invalid frame, and the
+// bubble on a goroutine that waits forever.
 func FuzzAnyBytes(f *testing.F) {
 	for _, test := range rfcCases() {
 		if len(test.send) <= 1<<10 {
@@ -28,18 +27,18 @@ func FuzzAnyBytes(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, input []byte) {
 		synctest.Test(t, func(t *testing.T) {
-			l, _ := startInBubble(t)
+			l := startEchoInBubble(t)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			p := upgrade(t, l.dial(t))
+			p := wstest.Upgrade(t, l.Dial(t), "/")
 			go p.Conn.Write(input)
 			for closed := false; ; {
-				opcode, payload, err := p.readFrame()
+				opcode, payload, err := p.ReadFrame()
 				if err != nil {
 					break
 				}
 				if closed {
-					t.Fatalf("%s behind a close frame", show(opcode, payload))
+					t.Fatalf("%s behind a close frame", wstest.Show(opcode, payload))
 				}
 				closed = opcode == websocket.CloseFrame
 			}
@@ -64,27 +63,16 @@ func FuzzFragmentation(f *testing.F) {
 		text = text[:min(len(text), 4096)]
 		synctest.Test(t, func(t *testing.T) {
 			frames, pings := cutUp(text, rand.New(rand.NewPCG(seed, 0)))
-			p := joinInBubble(t)
+			p := wstest.Upgrade(t, startEchoInBubble(t).Dial(t), "/")
 			go p.Conn.Write(frames)
 			if !utf8.ValidString(text) {
-				p.expectClose(closeInvalidText)
+				p.ExpectClose(ws.CloseInvalidFramePayloadData)
 				return
 			}
-			last := -1
-			opcode, payload, err := p.readFrame()
-			for ; opcode == websocket.PongFrame && err == nil; opcode, payload, err = p.readFrame() {
-				if n, _ := strconv.Atoi(payload); n <= last || n >= pings {
-					t.Fatalf("pong %d behind pong %d of %d", n, last, pings)
-				} else {
-					last = n
-				}
+			for i := range pings {
+				p.Expect(websocket.PongFrame, strconv.Itoa(i))
 			}
-			if last != pings-1 {
-				t.Errorf("the last pong is %d of %d", last, pings)
-			}
-			if want := strings.ReplaceAll(text, "\n", " "); opcode != websocket.TextFrame || payload != want || err != nil {
-				t.Fatalf("got %s, %v; want %q", show(opcode, payload), err, want)
-			}
+			p.Expect(websocket.TextFrame, text)
 		})
 	})
 }
@@ -96,16 +84,16 @@ func cutUp(text string, random *rand.Rand) (frames []byte, pings int) {
 	for final := byte(0); final == 0; opcode = websocket.ContinuationFrame {
 		switch random.IntN(4) {
 		case 0:
-			frames = append(frames, clientFrame(0x89, strconv.Itoa(pings))...)
+			frames = append(frames, wstest.Frame(0x89, strconv.Itoa(pings))...)
 			pings++
 		case 1:
-			frames = append(frames, clientFrame(0x8a, "I am")...)
+			frames = append(frames, wstest.Frame(0x8a, "I am")...)
 		}
 		n := random.IntN(min(len(text), 40) + 1)
 		if n == len(text) {
 			final = 0x80
 		}
-		frames = append(frames, clientFrame(final|opcode, text[:n])...)
+		frames = append(frames, wstest.Frame(final|opcode, text[:n])...)
 		text = text[n:]
 	}
 	return frames, pings

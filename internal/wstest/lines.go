@@ -1,0 +1,87 @@
+package wstest
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/websocket"
+)
+
+// Join returns a Client of the chat at addr.
+func Join(t testing.TB, addr string) *Client {
+	t.Helper()
+	return Upgrade(t, Dial(t, addr), "/ws")
+}
+
+// JoinMany returns n Clients of the chat at addr.
+func JoinMany(t testing.TB, addr string, n int) (clients []*Client) {
+	t.Helper()
+	for range n {
+		clients = append(clients, Join(t, addr))
+	}
+	return clients
+}
+
+// Lines returns a function that returns the next line that c hears, or an error.
+func (c *Client) Lines() func() (string, error) {
+	var waiting []string
+	return func() (string, error) {
+		if len(waiting) == 0 {
+			opcode, message, err := c.ReadFrame()
+			if err == nil && opcode != websocket.TextFrame {
+				err = fmt.Errorf("got %s", Show(opcode, message))
+			}
+			if err != nil {
+				return "", err
+			}
+			waiting = strings.Split(message, "\n")
+		}
+		line := waiting[0]
+		waiting = waiting[1:]
+		return line, nil
+	}
+}
+
+// ExpectLines reads lines.
+func (c *Client) ExpectLines(want ...string) {
+	c.T.Helper()
+	next := c.Lines()
+	for _, line := range want {
+		if got, err := next(); err != nil || got != line {
+			c.T.Fatalf("heard %q, %v; want %q", got, err, line)
+		}
+	}
+}
+
+// Hear reads until a message holds text.
+func (c *Client) Hear(text string) error {
+	for {
+		opcode, message, err := c.ReadFrame()
+		switch {
+		case err != nil:
+			return err
+		case opcode == websocket.CloseFrame:
+			return fmt.Errorf("closed with %d before %q was heard", CloseCode(message), text)
+		case strings.Contains(message, text):
+			return nil
+		}
+	}
+}
+
+// Numbered returns the lines "line FROM" up to but not including "line TO".
+func Numbered(from, to int) (lines []string) {
+	for n := from; n < to; n++ {
+		lines = append(lines, fmt.Sprint("line ", n))
+	}
+	return lines
+}
+
+// Parse reads a line "SPEAKER N" with any spaces behind it.
+func Parse(line string) (speaker, n int, ok bool) {
+	first, second, ok := strings.Cut(line, " ")
+	speaker, err := strconv.Atoi(first)
+	n, err2 := strconv.Atoi(strings.TrimRight(second, " "))
+	return speaker, n, ok && err == nil && err2 == nil
+}
