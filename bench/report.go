@@ -12,7 +12,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -38,11 +37,6 @@ func (p plan) report(ctx context.Context, measured results, stdout io.Writer) er
 	}
 	if err := write(p.out, files); err != nil {
 		return err
-	}
-	if p.full {
-		if err := r.updateReadme("../README.md"); err != nil {
-			return err
-		}
 	}
 	_, err = fmt.Fprintf(stdout, "%s\nWritten to %s: RESULTS.md, samples.txt, plots\n", r.Tables(), p.out)
 	return err
@@ -235,7 +229,7 @@ var glance = []struct {
 	{"idle-5000", column{metric: memory, title: "KB an idle connection (of 5,000)", format: "%.1f", ratio: true}},
 }
 
-// Glance is the table of the README.
+// Glance is the table with which the page begins.
 func (r *reporter) Glance() string {
 	head := []string{"1,000 connections"}
 	for _, g := range glance {
@@ -333,26 +327,4 @@ func (r *reporter) samples() []byte {
 		}
 	}
 	return out.Bytes()
-}
-
-// The README's table stands between these.
-const (
-	glanceBegins = "<!-- bench: written by go run -C bench . -->\n"
-	glanceEnds   = "<!-- bench ends -->\n"
-)
-
-// updateReadme puts the table at a glance into a README.
-func (r *reporter) updateReadme(path string) error {
-	readme, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := strings.Cut(string(readme), glanceBegins)
-	_, after, ok2 := strings.Cut(rest, glanceEnds)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the table", path)
-	}
-	block := fmt.Sprintf("%s%s\nMedians of %d rounds on %s; × is beside gorilla's example in the same round, ≈ no difference.\n",
-		glanceBegins, r.Glance(), r.rounds, r.About)
-	return write(filepath.Dir(path), map[string][]byte{filepath.Base(path): []byte(before + block + glanceEnds + after)})
 }
