@@ -478,16 +478,17 @@ func hearSpeech(p *wstest.Client, first int) {
 func TestSlowReaders(t *testing.T) {
 	t.Parallel()
 	type row struct {
+		name     string
 		readers  int
 		patterns []readPattern // of the readers, in turn
 		speech   speech
 		rate     int // of -rate
 	}
-	rows := map[string]row{
-		"one of 1 MB/s in gulps":                     {1, []readPattern{gulps(1_000_000)}, speech{size: 4000, lines: 2000}, 0},
-		"five of 250 kB/s, 5,000 short lines/s":      {5, []readPattern{sips(250_000)}, speech{size: 64, rate: 5000, lines: 25_000}, 0},
-		"fifteen of mixed speeds and no pause":       {15, []readPattern{sips(250_000), gulps(500_000), sips(1_000_000)}, speech{size: 200, lines: 10_000}, 0},
-		"five of 250 kB/s, with -rate 100, no pause": {5, []readPattern{sips(250_000)}, speech{size: 4000, lines: 600}, 100},
+	rows := []row{
+		{"one of 1 MB/s in gulps", 1, []readPattern{gulps(1_000_000)}, speech{size: 4000, lines: 2000}, 0},
+		{"five of 250 kB/s, 5,000 short lines/s", 5, []readPattern{sips(250_000)}, speech{size: 64, rate: 5000, lines: 25_000}, 0},
+		{"fifteen of mixed speeds and no pause", 15, []readPattern{sips(250_000), gulps(500_000), sips(1_000_000)}, speech{size: 200, lines: 10_000}, 0},
+		{"five of 250 kB/s, with -rate 100, no pause", 5, []readPattern{sips(250_000)}, speech{size: 4000, lines: 600}, 100},
 	}
 	n := 0
 	for _, readers := range []int{1, 5, 15, 50} {
@@ -497,19 +498,19 @@ func TestSlowReaders(t *testing.T) {
 				for i, p := range []readPattern{sips(speed), gulps(speed)} {
 					if n++; wstest.All || wstest.Long && n%5 == 0 {
 						name := fmt.Sprintf("%d of %d kB/s in %s, %d lines/s of %d B", readers, speed/1000, []string{"sips", "gulps"}[i], s.rate, s.size)
-						rows[name] = row{readers, []readPattern{p}, s, 0}
+						rows = append(rows, row{name, readers, []readPattern{p}, s, 0})
 					}
 				}
 			}
 		}
 		if mixed := []readPattern{sips(50_000), gulps(1_000_000), sips(250_000), gulps(50_000), sips(1_000_000)}; wstest.Long {
-			rows[fmt.Sprint(readers, " of mixed speeds")] = row{readers, mixed, speech{size: 200, lines: 12_000}, 0}
-			rows[fmt.Sprint(readers, " of mixed speeds, 5,000 long lines/s")] = row{readers, mixed, speech{size: 4000, rate: 5000, lines: 600}, 0}
-			rows[fmt.Sprint(readers, " of 50 kB/s, with -rate 20")] = row{readers, []readPattern{sips(50_000), gulps(50_000)}, speech{size: 4000, rate: 20, lines: 1000}, 20}
+			rows = append(rows, row{fmt.Sprint(readers, " of mixed speeds"), readers, mixed, speech{size: 200, lines: 12_000}, 0})
+			rows = append(rows, row{fmt.Sprint(readers, " of mixed speeds, 5,000 long lines/s"), readers, mixed, speech{size: 4000, rate: 5000, lines: 600}, 0})
+			rows = append(rows, row{fmt.Sprint(readers, " of 50 kB/s, with -rate 20"), readers, []readPattern{sips(50_000), gulps(50_000)}, speech{size: 4000, rate: 20, lines: 1000}, 20})
 		}
 	}
-	for name, r := range rows {
-		t.Run(name, func(t *testing.T) {
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			cfg := defaults
 			cfg.rate = r.rate
@@ -551,9 +552,7 @@ func TestSlowJoiners(t *testing.T) {
 			for n := range history {
 				talker.Send(websocket.TextFrame, fmt.Sprintf("0 %06d", n)+pad)
 			}
-			for hub.counters.linesIn.Value() < history {
-				time.Sleep(time.Millisecond)
-			}
+			wstest.Until(t, "the past is said", func() bool { return hub.counters.linesIn.Value() >= history })
 			before := hub.counters.throttled.Value()
 			for range 2 {
 				joiner := joinPaced(t, addr, "/ws?since=", sips(speed), 10*time.Minute)

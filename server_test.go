@@ -87,11 +87,7 @@ func start(listener net.Listener, cfg config) (hub *Hub, stop func()) {
 // untilOpen waits until no more than n connections of hub are open.
 func untilOpen(t testing.TB, hub *Hub, n int64) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); hub.counters.connections.Value() > n; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are open, want %d", hub.counters.connections.Value(), n)
-		}
-	}
+	wstest.Until(t, fmt.Sprint("no more than ", n, " connections are open"), func() bool { return hub.counters.connections.Value() <= n })
 }
 
 // startInBubble runs the chat in memory until stop, or the end of the test.

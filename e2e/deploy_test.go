@@ -56,16 +56,6 @@ func start(t *testing.T, name string, args ...string) (*exec.Cmd, *output) {
 	return cmd, out
 }
 
-// until waits until something is so.
-func until(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited in vain until ", what)
-		}
-	}
-}
-
 // listens reports whether something listens there.
 func listens(addr string) bool {
 	conn, err := net.Dial("tcp", addr)
@@ -92,7 +82,7 @@ func startChat(t *testing.T) (addr string, out *output) {
 	t.Helper()
 	_, out = start(t, built, "-addr", "127.0.0.1:0")
 	url := regexp.MustCompile(`msg=listening url=http://([^/]+)/`)
-	until(t, "the chat listens", func() bool { return url.MatchString(out.String()) })
+	wstest.Until(t, "the chat listens", func() bool { return url.MatchString(out.String()) })
 	return url.FindStringSubmatch(out.String())[1], out
 }
 
@@ -143,7 +133,7 @@ func startNginx(t *testing.T, chat string) proxy {
 	}
 	file := write(t, dir, "nginx.conf", config(addr))
 	cmd, _ := start(t, "nginx", "-c", file, "-e", "stderr")
-	until(t, "nginx listens", func() bool { return listens(addr) })
+	wstest.Until(t, "nginx listens", func() bool { return listens(addr) })
 	return proxy{addr, func(more string) {
 		write(t, dir, "nginx.conf", config(addr, more))
 		cmd.Process.Signal(syscall.SIGHUP)
@@ -158,7 +148,7 @@ func startHAProxy(t *testing.T, chat string) proxy {
 	}
 	file := write(t, dir, "haproxy.cfg", config(addr))
 	cmd, _ := start(t, "haproxy", "-W", "-db", "-f", file)
-	until(t, "haproxy listens", func() bool { return listens(addr) })
+	wstest.Until(t, "haproxy listens", func() bool { return listens(addr) })
 	return proxy{addr, func(more string) {
 		write(t, dir, "haproxy.cfg", config(addr+","+more))
 		cmd.Process.Signal(syscall.SIGUSR2)
@@ -229,7 +219,7 @@ func TestBehindAProxy(t *testing.T) {
 			if _, err := websocket.Dial("ws://"+p.addr+"/chat/ws", "", "http://evil.example"); err == nil {
 				t.Error("a page of another origin may connect")
 			}
-			until(t, "a peer's address is logged", func() bool {
+			wstest.Until(t, "a peer's address is logged", func() bool {
 				return regexp.MustCompile(`reason="other origin" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`).MatchString(log.String())
 			})
 
@@ -242,7 +232,7 @@ func TestBehindAProxy(t *testing.T) {
 
 			more := freeAddr(t)
 			reloaded := time.Time{}
-			until(t, "the proxy has read its configuration again", func() bool {
+			wstest.Until(t, "the proxy has read its configuration again", func() bool {
 				if time.Since(reloaded) > 5*time.Second { // one that has just started may miss the signal
 					p.reload(more)
 					reloaded = time.Now()

@@ -62,9 +62,10 @@ func TestCounters(t *testing.T) {
 	bob.ExpectClose(ws.CloseNoStatusReceived)
 	bob.Conn.Close()
 	var got vars
-	for got = p.counted(t); got.Chat.Connections == 2; {
+	wstest.Until(t, "one connection is closed", func() bool {
 		got = p.counted(t)
-	}
+		return got.Chat.Connections == 1
+	})
 	want := vars{}.Chat
 	want.Connections, want.Ever = 1, 2
 	want.LinesReceived, want.LinesDelivered = 3, 6

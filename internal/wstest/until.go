@@ -1,0 +1,16 @@
+package wstest
+
+import (
+	"testing"
+	"time"
+)
+
+// Until waits until done reports true, for up to a minute. On failure it says what it waited for.
+func Until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain until ", what)
+		}
+	}
+}
