@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"chat/internal/ws"
+	"chat/internal/ws/rfc6455"
 	"chat/internal/wstest"
 )
 
@@ -152,6 +154,70 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 			t.Errorf("the line was not slow: %v", took)
 		}
 	})
+}
+
+// The chat keeps the protocol as internal/ws does, but for binary messages, which it refuses.
+func TestRFC6455(t *testing.T) {
+	t.Parallel()
+	addr, _ := startServer(t, rfc6455.Limit)
+	rfc6455.Server{Addr: addr, Target: "/ws", TextOnly: true}.Test(t)
+}
+
+func TestRFC6455InPieces(t *testing.T) {
+	t.Parallel()
+	addr, _ := startServer(t, rfc6455.Limit)
+	rfc6455.Server{Addr: addr, Target: "/ws", TextOnly: true}.TestInPieces(t)
+}
+
+// A peer that pings without reading gets pongs in order, the last of them in any case (RFC 6455,
+// section 5.5.3), and then the line that it said behind them.
+func TestManyPings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pings = 1000
+		p := joinInBubble(t)
+		var frames []byte
+		for n := range pings {
+			frames = append(frames, wstest.Frame(0x89, fmt.Sprint(n))...)
+		}
+		p.Write(append(frames, wstest.Frame(0x81, "and a line")...))
+		synctest.Wait()
+		last := -1
+		for last < pings-1 {
+			opcode, payload, err := p.ReadFrame()
+			n, _ := strconv.Atoi(payload)
+			if opcode != websocket.PongFrame || err != nil || n <= last {
+				t.Fatalf("got %s, %v, behind pong %d of %d", wstest.Show(opcode, payload), err, last, pings)
+			}
+			last = n
+		}
+		p.Expect(websocket.TextFrame, "and a line")
+	})
+}
+
+// Lines that came with something wrong behind them are heard; what is behind that is not.
+func TestLinesBeforeARefusal(t *testing.T) {
+	for _, test := range []struct {
+		name, frame string
+		code        int
+	}{
+		{"a close frame", string(wstest.Frame(0x88, "\x03\xe8")), ws.CloseNormalClosure},
+		{"binary", string(wstest.Frame(0x82, "x")), ws.CloseUnsupportedData},
+		{"an unknown opcode", string(wstest.Frame(0x83, "x")), ws.CloseProtocolError},
+		{"no mask", "\x81\x01x", ws.CloseProtocolError},
+		{"no UTF-8", string(wstest.Frame(0x81, "this is not UTF-8: \xff")), ws.CloseInvalidFramePayloadData},
+		{"too long", string(wstest.Frame(0x81, strings.Repeat("x", defaults.maxMessage+1))), ws.CloseMessageTooBig},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			addr, _ := startServer(t, defaults.maxMessage)
+			ann, bob := wstest.Join(t, addr), wstest.Join(t, addr)
+			bob.Write(slices.Concat(wstest.Frames(2, 0x81, "a line"), []byte(test.frame), wstest.Frame(0x81, "and what is not heard any more")))
+			ann.ExpectLines("a line", "a line")
+			bob.ExpectLines("a line", "a line")
+			bob.ExpectClose(test.code)
+			ann.Send(websocket.TextFrame, "the next line")
+			ann.Expect(websocket.TextFrame, "the next line")
+		})
+	}
 }
 
 // x/net's own pong fails when the write deadline of the last message has passed.

@@ -27,7 +27,7 @@ func textFrame(lines []byte) *frame {
 	b := ws.AppendHeader(make([]byte, 0, ws.MaxHeader+len(lines)), websocket.TextFrame, len(lines)-1)
 	header := len(b)
 	b = append(b, lines...)
-	return &frame{bytes: b[: len(b)-1 : len(b)-1], lines: b[header:]}
+	return &frame{bytes: b[:len(b)-1], lines: b[header:]}
 }
 
 // join returns the first of frames, and those that remain. If the lines of the first and of some

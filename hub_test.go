@@ -398,6 +398,36 @@ func TestHandshakeWhenTheChatStops(t *testing.T) {
 	}
 }
 
+// A stop waits writeWait at most for a close frame that can't be written, also where nothing else was.
+func TestStopWhereNobodyReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubble(t)
+		wstest.Upgrade(t, l.Dial(t), "/ws")
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 2*drainIdle+writeWait {
+			t.Errorf("stopped after %v", took)
+		}
+	})
+}
+
+// A peer that a sweep finds too far behind, and blocked as well, is counted once.
+func TestSlowAndBlockedPeerIsCountedOnce(t *testing.T) {
+	h := newHub(0, 0)
+	socket, peer := net.Pipe()
+	defer peer.Close()
+	c := newConn(h, socket)
+	h.connections[c] = true
+	c.behind = true
+	h.stream.end.bytes = maxHeld + 1
+	c.writes.begin()
+	c.writeWatch = watch{last: c.writes.Load(), same: writeWait - sweepPeriod}
+	h.sweep()
+	if n := h.counters.droppedSlow.Value(); n != 1 || h.connections[c] {
+		t.Errorf("counted %d times; it is there: %v", n, h.connections[c])
+	}
+}
+
 // A peer that reads nothing, or says nothing, is counted when it is dropped, once.
 func TestDroppedPeersAreCounted(t *testing.T) {
 	for _, test := range []struct {

@@ -15,18 +15,17 @@ import (
 type counters struct {
 	connections expvar.Int // open now
 
-	// Since the start: connections; lines that came, and lines times connections that were to
-	// get them; the same in bytes of text; peers dropped because they read too slowly,
-	// or because nothing came from them; and handshakes that were refused, by reason.
-	connected                expvar.Int
-	linesIn, linesOut        expvar.Int
-	bytesIn, bytesOut        expvar.Int
-	droppedSlow, droppedIdle expvar.Int
-	refused                  expvar.Map
-
-	// How often, and for how many seconds, the Hub held lines for a lagging connection.
-	throttled        expvar.Int
-	throttledSeconds expvar.Float
+	// Since the start.
+	connected        expvar.Int   // connections
+	linesIn          expvar.Int   // lines that came
+	linesOut         expvar.Int   // the same for each connection that was to get them
+	bytesIn          expvar.Int   // of the text of lines that came
+	bytesOut         expvar.Int   // the same for each connection that was to get them
+	droppedSlow      expvar.Int   // connections whose peer read too slowly
+	droppedIdle      expvar.Int   // connections from which nothing came
+	refused          expvar.Map   // handshakes, by reason
+	throttled        expvar.Int   // times that the Hub held lines for a lagging connection
+	throttledSeconds expvar.Float // for how long
 }
 
 // count counts a fan-out of lines, which have bytes together, to a number of listeners.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"chat/internal/ws"
+	"chat/internal/ws/rfc6455"
 	"chat/internal/wstest"
 )
 
@@ -20,9 +21,9 @@ import (
 // has come; and nothing of it stays behind. ReadFrame fails on an invalid frame, and the
 // bubble on a goroutine that waits forever.
 func FuzzAnyBytes(f *testing.F) {
-	for _, test := range rfcCases() {
-		if len(test.send) <= 1<<10 {
-			f.Add([]byte(test.send))
+	for _, test := range rfc6455.Cases() {
+		if len(test.Send) <= 1<<10 {
+			f.Add([]byte(test.Send))
 		}
 	}
 	f.Fuzz(func(t *testing.T, input []byte) {
@@ -51,7 +52,7 @@ func FuzzAnyBytes(f *testing.F) {
 }
 
 // Any text survives any fragmentation, with control frames anywhere between; what
-// is not UTF-8 never does. Pings are answered in order, the last of them in any case.
+// is not UTF-8 never does. Each ping is answered, in order.
 func FuzzFragmentation(f *testing.F) {
 	for i, text := range []string{"", "x", "häßlich, 漢字, 🙂", "two\nlines", "\xff", "🙂🙂🙂\xf0\x9f", strings.Repeat("漢", 1000)} {
 		f.Add(text, uint64(i))

@@ -44,13 +44,20 @@ func (c *Client) Lines() func() (string, error) {
 	}
 }
 
-// ExpectLines reads lines.
+// ExpectLines reads messages until they have as many lines as are wanted, and compares these. A
+// line more, in the last message, is an error.
 func (c *Client) ExpectLines(want ...string) {
 	c.T.Helper()
-	next := c.Lines()
-	for _, line := range want {
-		if got, err := next(); err != nil || got != line {
-			c.T.Fatalf("heard %q, %v; want %q", got, err, line)
+	for n := 0; n < len(want); {
+		opcode, message, err := c.ReadFrame()
+		if err != nil || opcode != websocket.TextFrame {
+			c.T.Fatalf("got %s, %v; want line %d: %q", Show(opcode, message), err, n, want[n])
+		}
+		for line := range strings.SplitSeq(message, "\n") {
+			if n == len(want) || line != want[n] {
+				c.T.Fatalf("line %d is %q; want %.200q", n, line, want)
+			}
+			n++
 		}
 	}
 }
