@@ -28,9 +28,11 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// gcPercent is how much garbage may pile up, in percent of what is in use. With 25 an idle connection
-// takes 8.8 KB and a join 86 us of CPU, with Go's 100 11 KB and 92 us: go run -C bench . -scenarios
-// joins,idle, two cores of an AMD EPYC, 2026-11-21. GOGC in the environment overrides it.
+// gcPercent is how much garbage may pile up, in percent of what is in use. Memory of idle connections is
+// paid for with CPU of joins, which leave most garbage: with 25 they take 8.8 KB and 107 us, with 50
+// 9.6 KB and 97 us, with Go's 100 10.5 KB and 86 us (go run -C bench . -scenarios joins,idle -servers
+// chat, with each GOGC in turn, two cores of an AMD EPYC, 2026-11-21). GOGC in the environment
+// overrides it.
 const gcPercent = 25
 
 const (
