@@ -41,9 +41,12 @@ type duplex struct {
 	out net.Conn
 }
 
+// Close closes the half that is read first: a Read must say that it was closed here, not that the
+// other end answered with EOF.
+func (d duplex) Close() error { return errors.Join(d.Conn.Close(), d.out.Close()) }
+
 func (d duplex) Write(b []byte) (int, error)        { return d.out.Write(b) }
 func (d duplex) CloseWrite() error                  { return d.out.Close() }
-func (d duplex) Close() error                       { return errors.Join(d.out.Close(), d.Conn.Close()) }
 func (d duplex) SetWriteDeadline(t time.Time) error { return d.out.SetWriteDeadline(t) }
 func (d duplex) SetDeadline(t time.Time) error {
 	return errors.Join(d.out.SetWriteDeadline(t), d.Conn.SetReadDeadline(t))
