@@ -156,17 +156,21 @@ func TestSlowLineIsNotSilence(t *testing.T) {
 	})
 }
 
+// startLimited runs the chat with the limit of rfc6455 until the end of the test.
+func startLimited(t testing.TB) (addr string) {
+	addr, _ = startServer(t, rfc6455.Limit)
+	return addr
+}
+
 // The chat keeps the protocol as internal/ws does, but for binary messages, which it refuses.
 func TestRFC6455(t *testing.T) {
 	t.Parallel()
-	addr, _ := startServer(t, rfc6455.Limit)
-	rfc6455.Server{Addr: addr, Target: "/ws", TextOnly: true}.Test(t)
+	rfc6455.Server{Start: startLimited, Target: "/ws", TextOnly: true}.Test(t)
 }
 
 func TestRFC6455InPieces(t *testing.T) {
 	t.Parallel()
-	addr, _ := startServer(t, rfc6455.Limit)
-	rfc6455.Server{Addr: addr, Target: "/ws", TextOnly: true}.TestInPieces(t)
+	rfc6455.Server{Start: startLimited, Target: "/ws", TextOnly: true}.TestInPieces(t)
 }
 
 // A peer that pings without reading gets pongs in order, the last of them in any case (RFC 6455,

@@ -33,12 +33,12 @@ func startEchoInBubble(t testing.TB) wstest.Listener {
 
 func TestRFC6455(t *testing.T) {
 	t.Parallel()
-	rfc6455.Server{Addr: startEcho(t), Target: "/"}.Test(t)
+	rfc6455.Server{Start: startEcho, Target: "/"}.Test(t)
 }
 
 func TestRFC6455InPieces(t *testing.T) {
 	t.Parallel()
-	rfc6455.Server{Addr: startEcho(t), Target: "/"}.TestInPieces(t)
+	rfc6455.Server{Start: startEcho, Target: "/"}.TestInPieces(t)
 }
 
 // Many messages of one size, each said when the one before has come back.

@@ -24,8 +24,9 @@ const Limit = 16 << 20
 
 // Server is a server under test.
 type Server struct {
-	Addr, Target string
-	TextOnly     bool // refuses binary messages with 1003
+	Start    func(testing.TB) (addr string) // called for each case: what others said must not be heard in it
+	Target   string
+	TextOnly bool // refuses binary messages with 1003
 }
 
 // Case is what a client sends, and what it gets to see.
@@ -368,7 +369,7 @@ func (s Server) run(t *testing.T, want Case, size int) {
 	if s.TextOnly && want.Binaries != nil {
 		want.Binaries, want.Close = nil, 1003
 	}
-	p := wstest.Upgrade(t, wstest.Dial(t, s.Addr), s.Target)
+	p := wstest.Upgrade(t, wstest.Dial(t, s.Start(t)), s.Target)
 	defer p.Conn.Close()
 	send := []byte(want.Send)
 	if !want.Only {
