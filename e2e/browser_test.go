@@ -280,12 +280,7 @@ func testLimit(t *testing.T, driver chromedriver) {
 // A server that is killed and comes back on the same port is told from a pause; what
 // was typed meanwhile arrives, in order, once.
 func testRestart(t *testing.T, driver chromedriver) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	listener.Close()
+	addr := freeAddr(t)
 	first := startProgram(t, "-addr", addr)
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
