@@ -346,14 +346,14 @@ func testCutOff(t *testing.T, driver chromedriver) {
 
 	network.cut(true, false) // the chat hears, the page doesn't
 	b.typeKeys("heard" + enter)
-	network.cut(true, true)
-	b.typeKeys("not heard" + enter)
-	b.until("unsent messages", unsent+`.join() == "heard,not heard"`)
 	for _, want := range []string{"first", "heard"} {
 		if got := hears(); got != want {
 			t.Fatalf("heard %q, want %q", got, want)
 		}
 	}
+	network.cut(true, true)
+	b.typeKeys("not heard" + enter)
+	b.until("unsent messages", unsent+`.join() == "heard,not heard"`)
 	other := wstest.DialWS(t, addr)
 	wstest.Say(t, other, "from elsewhere")
 	network.heal()
