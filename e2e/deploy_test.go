@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
-
 	"golang.org/x/net/websocket"
+
+	"chat/internal/wstest"
 )
 
 // output is what a program has written so far.
@@ -67,22 +64,6 @@ func listens(addr string) bool {
 	}
 	conn.Close()
 	return true
-}
-
-// freeAddr returns an address at which nothing listens: with a port that no system hands out, or
-// another test might be given it while nothing listens there.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.N(12000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			t.Fatal(err)
-		}
-	}
 }
 
 // startChat runs the chat, and returns where.

@@ -3,6 +3,8 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +101,20 @@ type program struct {
 	addr  string // where it listens
 	debug string // the same for -debug
 	log   *programLog
+}
+
+// freeAddr returns an address at which nothing listens. Systems hand out ports from 32768 up, or from
+// 49152: below them no other test is given this one.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.N(12000))); err == nil {
+			l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // startProgram runs the chat, on 127.0.0.1 unless args say otherwise, until it is
