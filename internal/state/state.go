@@ -1,0 +1,293 @@
+// Package state keeps the streams of rooms in a directory, a file for each room.
+//
+// A file holds a line of JSON, the header, behind it the lines of the stream as they are, and a line with
+// a checksum. It is replaced as a whole, so it is there from before or from after a crash.
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Stream is what is kept of a room.
+type Stream struct {
+	Epoch  string  // which run of the room the numbers are of
+	Lines  uint64  // how many lines were said until the end
+	Frames []Frame // the last of them, oldest first
+	Former []Run   // runs before, oldest first
+}
+
+// Run is a run of a room that ended with a crash. Up to its end, lines have the same numbers in all later runs.
+type Run struct {
+	Epoch string `json:"epoch"`
+	End   uint64 `json:"end"` // how many lines are known to have been said
+}
+
+// Frame is some lines that were said together.
+type Frame struct {
+	Text []byte // lines, each with a line break
+	Said int64  // when, in milliseconds since 1970
+}
+
+// Dir is a directory with the streams of a chat's rooms. One goroutine at a time may use it. No
+// other program can, as long as it is open.
+type Dir struct {
+	path string
+	lock *os.File // says whether a program uses the directory, or has not closed it
+}
+
+const (
+	lockName = "lock"
+	inUse    = "in use, or not closed\n"
+	closed   = "closed\n"
+
+	prefix, suffix = "room", ".txt" // of a room's file; between them, - and the room's name
+	temporary      = ".tmp"
+	damaged        = ".damaged"
+)
+
+// Open opens a directory, which it makes if there is none. Only the owner can read what it makes.
+// complete tells that the last program to use it has closed it as complete; if not, the last lines may
+// be missing. With an error, the directory can't be used, or another program uses it.
+func Open(path string) (d *Dir, complete bool, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, false, err
+	}
+	lock, err := openLock(filepath.Join(path, lockName))
+	if err != nil {
+		return nil, false, err
+	}
+	d = &Dir{path, lock}
+	complete, err = d.begin()
+	if err != nil {
+		lock.Close()
+		return nil, false, err
+	}
+	return d, complete, nil
+}
+
+// begin checks that the directory can be used, and marks it as in use. It reports whether it was
+// marked as closed.
+func (d *Dir) begin() (complete bool, err error) {
+	if info, err := d.lock.Stat(); err != nil || !info.Mode().IsRegular() {
+		return false, fmt.Errorf("%s: not a regular file", d.lock.Name()) // a pipe would be read for ever
+	}
+	before, err := io.ReadAll(io.LimitReader(d.lock, int64(len(inUse))))
+	if err != nil {
+		return false, err
+	}
+	probe, err := os.CreateTemp(d.path, prefix+"-*"+suffix+temporary) // is removed with others
+	if err != nil {
+		return false, err
+	}
+	probe.Close()
+	return string(before) == closed, errors.Join(d.removeTemporary(), d.mark(inUse))
+}
+
+// removeTemporary removes files that were not finished.
+func (d *Dir) removeTemporary() error {
+	entries, err := os.ReadDir(d.path)
+	for _, e := range entries {
+		if file, ok := strings.CutSuffix(e.Name(), temporary); ok {
+			if _, ok := roomOf(file); ok {
+				err = errors.Join(err, os.Remove(filepath.Join(d.path, e.Name())))
+			}
+		}
+	}
+	return err
+}
+
+// Close lets other programs use the directory. If complete it says that all that was said is kept.
+func (d *Dir) Close(complete bool) (err error) {
+	if complete {
+		err = d.mark(closed)
+	}
+	return errors.Join(err, d.lock.Close())
+}
+
+// mark writes text into the lock, onto the disk.
+func (d *Dir) mark(text string) error {
+	if err := d.lock.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := d.lock.WriteAt([]byte(text), 0); err != nil {
+		return err
+	}
+	return errors.Join(d.lock.Sync(), d.sync())
+}
+
+// sync writes the names in the directory onto the disk, where a system can do that.
+func (d *Dir) sync() error {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	dir.Sync()
+	return nil
+}
+
+// Rooms returns the names of the rooms of which there is a file. The room without a name is "".
+func (d *Dir) Rooms() (names []string, err error) {
+	entries, err := os.ReadDir(d.path)
+	for _, e := range entries {
+		if name, ok := roomOf(e.Name()); ok {
+			names = append(names, name)
+		}
+	}
+	return names, err
+}
+
+// roomOf returns the name of the room of which that is the file.
+func roomOf(file string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(file, prefix)
+	name, ok2 := strings.CutSuffix(name, suffix)
+	if name == "" {
+		return "", ok && ok2
+	}
+	name, ok3 := strings.CutPrefix(name, "-")
+	return name, ok && ok2 && ok3 && name != ""
+}
+
+// file returns the path of a room's file.
+func (d *Dir) file(room string) string {
+	if room != "" {
+		room = "-" + room
+	}
+	return filepath.Join(d.path, prefix+room+suffix)
+}
+
+// header is the first line of a file.
+type header struct {
+	Epoch  string     `json:"epoch"`
+	Lines  uint64     `json:"lines"`
+	Said   [][2]int64 `json:"said"` // of each frame: how many lines, and when
+	Former []Run      `json:"former,omitempty"`
+}
+
+// trailerLength is the length of the last line of a file: the CRC-32 (IEEE 802.3) of all before it.
+const trailerLength = len("01234567\n")
+
+// Save replaces what is kept of a room. It is on the disk when Save returns.
+func (d *Dir) Save(room string, s Stream) (err error) {
+	file, err := os.OpenFile(d.file(room)+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(file.Name())
+		}
+	}()
+	err = errors.Join(s.write(file), file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), d.file(room))
+	}
+	if err == nil {
+		err = d.sync()
+	}
+	return err
+}
+
+// write writes the contents of a file.
+func (s Stream) write(w io.Writer) error {
+	h := header{Epoch: s.Epoch, Lines: s.Lines, Said: [][2]int64{}, Former: s.Former}
+	for _, f := range s.Frames {
+		h.Said = append(h.Said, [2]int64{int64(bytes.Count(f.Text, []byte{'\n'})), f.Said})
+	}
+	buffered, crc := bufio.NewWriter(w), crc32.NewIEEE()
+	summed := io.MultiWriter(buffered, crc)
+	if err := json.NewEncoder(summed).Encode(h); err != nil {
+		return err
+	}
+	for _, f := range s.Frames {
+		summed.Write(f.Text)
+	}
+	fmt.Fprintf(buffered, "%08x\n", crc.Sum32())
+	return buffered.Flush()
+}
+
+// Remove removes what is kept of a room.
+func (d *Dir) Remove(room string) error {
+	if err := os.Remove(d.file(room)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Load returns what is kept of a room. If the file is not one that Save has written, or can't be
+// read, the error says so, and the file is renamed: it ends in .damaged then.
+func (d *Dir) Load(room string) (Stream, error) {
+	s, err := load(d.file(room))
+	if err != nil {
+		aside := d.file(room) + damaged
+		err = errors.Join(err, os.RemoveAll(aside), os.Rename(d.file(room), aside))
+	}
+	return s, err
+}
+
+func load(path string) (Stream, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return Stream{}, fmt.Errorf("%s: not a regular file", path) // a pipe would be read for ever
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return Stream{}, err
+	}
+	s, err := parse(content)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return s, err
+}
+
+var errDamaged = errors.New("this is not, or not all of, what was written")
+
+// parse returns what write has written. The stream refers to content.
+func parse(content []byte) (Stream, error) {
+	end := len(content) - trailerLength
+	if end < 0 || string(content[end:]) != fmt.Sprintf("%08x\n", crc32.ChecksumIEEE(content[:end])) {
+		return Stream{}, errDamaged
+	}
+	first, text, _ := bytes.Cut(content[:end], []byte{'\n'})
+	var h header
+	if err := json.Unmarshal(first, &h); err != nil || h.Epoch == "" {
+		return Stream{}, errDamaged
+	}
+	s := Stream{Epoch: h.Epoch, Lines: h.Lines, Former: h.Former}
+	held := uint64(0)
+	for _, said := range h.Said {
+		n := lengthOf(text, said[0])
+		if n <= 0 {
+			return Stream{}, errDamaged
+		}
+		s.Frames = append(s.Frames, Frame{text[:n:n], said[1]})
+		text = text[n:]
+		held += uint64(said[0])
+	}
+	if len(text) > 0 || held > h.Lines {
+		return Stream{}, errDamaged
+	}
+	return s, nil
+}
+
+// lengthOf returns the length of the first n lines of text, or 0 if there are fewer.
+func lengthOf(text []byte, n int64) (length int) {
+	for range n {
+		end := bytes.IndexByte(text[length:], '\n')
+		if end < 0 {
+			return 0
+		}
+		length += end + 1
+	}
+	return length
+}
