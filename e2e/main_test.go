@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -14,6 +16,7 @@ import (
 var built string
 
 func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "5") // they wait for programs and browsers most of the time
 	os.Exit(run(m))
 }
 
@@ -34,8 +37,21 @@ func run(m *testing.M) (status int) {
 	return m.Run()
 }
 
+// readSources reads the directories of the program's files. The go command caches the results of tests
+// until something changes that they have read; it does not see that these have built the program.
+var readSources = sync.OnceFunc(func() {
+	filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
+		switch entry.Name() {
+		case ".git", ".ci", "bench":
+			return filepath.SkipDir
+		}
+		return err
+	})
+})
+
 // chat returns a command that runs the chat from an empty directory.
-func chat(t *testing.T, args ...string) *exec.Cmd {
+func chat(t testing.TB, args ...string) *exec.Cmd {
+	readSources()
 	cmd := exec.Command(built, args...)
 	cmd.Dir = t.TempDir()
 	return cmd

@@ -46,6 +46,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-origins", "https://a.example,b.example"}, 2, []string{"-origins", `"b.example"`, "https://a.example"}},
 		{[]string{"-rate", "0.5"}, 2, []string{"-rate", `"0.5"`, "from 0 to 1048576"}},
 		{[]string{"-max-conns", "many"}, 2, []string{"-max-conns", `"many"`, "from 0 to 1073741824"}},
+		{[]string{"-rooms", "-1"}, 2, []string{"-rooms", `"-1"`, "from 0 to 1048576"}},
 		{[]string{"-debug", "6060"}, 2, []string{"-debug", `"6060"`, ":8080"}},
 		{[]string{"-cert", cert}, 2, []string{"-cert", cert, "-key"}},
 		{[]string{"-key", key}, 2, []string{"-key", key, "-cert"}},
@@ -85,12 +86,12 @@ func TestHelp(t *testing.T) {
 		t.Error(err)
 	}
 	for _, flag := range []string{"-addr host:port", "-max-message bytes", "-history lines", "-cert file", "-key file", "-origins origins",
-		"-rate messages", "-max-conns connections", "-debug host:port"} {
+		"-rate messages", "-max-conns connections", "-debug host:port", "-rooms rooms", "-state directory"} {
 		if !bytes.Contains(out, []byte("  "+flag+"\n")) {
 			t.Errorf("no %s in\n%s", flag, out)
 		}
 	}
-	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*9 {
+	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*11 {
 		t.Errorf("%d lines, want two for each flag:\n%s", lines, out)
 	}
 }
@@ -119,7 +120,7 @@ func freeAddr(t *testing.T) string {
 
 // startProgram runs the chat, on 127.0.0.1 unless args say otherwise, until it is
 // stopped, or the end of the test.
-func startProgram(t *testing.T, args ...string) program {
+func startProgram(t testing.TB, args ...string) program {
 	t.Helper()
 	return startCommand(t, chat(t, append([]string{"-addr", "127.0.0.1:0"}, args...)...))
 }
@@ -134,7 +135,7 @@ func startInShell(t *testing.T, first string, args ...string) program {
 }
 
 // startCommand runs a command that is the chat.
-func startCommand(t *testing.T, cmd *exec.Cmd) program {
+func startCommand(t testing.TB, cmd *exec.Cmd) program {
 	t.Helper()
 	p := program{Cmd: cmd, log: &programLog{open: make(chan struct{})}}
 	p.Stderr = p.log
