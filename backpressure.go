@@ -108,7 +108,7 @@ func (h *Hub) checkLag(c *Conn) {
 	}
 	switch lag := h.lag(c); {
 	case lag > maxHeld+h.longest:
-		h.counters.droppedSlow.Add(1)
+		h.rooms.counters.droppedSlow.Add(1)
 		h.drop(c, nil, errTooSlow)
 	case lag > maxLag:
 		h.lagging = append(h.lagging, c)
@@ -141,9 +141,9 @@ func (h *Hub) countThrottle(on bool) {
 	switch {
 	case on && h.throttled.IsZero():
 		h.throttled = time.Now()
-		h.counters.throttled.Add(1)
+		h.rooms.counters.throttled.Add(1)
 	case !on && !h.throttled.IsZero():
-		h.counters.throttledSeconds.Add(time.Since(h.throttled).Seconds())
+		h.rooms.counters.throttledSeconds.Add(time.Since(h.throttled).Seconds())
 		h.throttled = time.Time{}
 	}
 }

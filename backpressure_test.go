@@ -44,7 +44,7 @@ func TestFloodOverTLS(t *testing.T) {
 // Twenty peers that don't read, more than half of the room, cost the others nothing.
 func TestStuckPeersBesideReaders(t *testing.T) {
 	t.Parallel()
-	addr, hub, _ := startWith(t, defaults)
+	addr, rooms, _ := startWith(t, defaults)
 	var stuck []*wstest.Client
 	for range 20 {
 		stuck = append(stuck, wstest.Upgrade(t, wstest.DialWith(t, addr, wstest.SmallBuffers), "/ws"))
@@ -52,7 +52,7 @@ func TestStuckPeersBesideReaders(t *testing.T) {
 	const speakers, each = 2, 1500
 	readers := wstest.JoinMany(t, addr, 5)
 	wstest.Crowd{Speakers: speakers, Each: each, Pad: 4000}.Meet(readers)
-	untilOpen(t, hub, int64(len(readers)))
+	untilOpen(t, rooms, int64(len(readers)))
 	var wg sync.WaitGroup
 	for i, p := range stuck {
 		wg.Go(func() {
@@ -199,8 +199,8 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// room is a chat in a bubble, with a talker that hears its own lines.
-type room struct {
+// bubble is a chat in a bubble, with a talker that hears its own lines.
+type bubble struct {
 	t      *testing.T
 	l      wstest.Listener
 	talker *wstest.Client
@@ -208,9 +208,9 @@ type room struct {
 	wg     sync.WaitGroup
 }
 
-// startRoom starts a chat with readers, each with its readPattern, that must not be dropped.
-func startRoom(t *testing.T, cfg config, readers ...readPattern) *room {
-	r := &room{t: t}
+// startBubble starts a chat with readers, each with its readPattern, that must not be dropped.
+func startBubble(t *testing.T, cfg config, readers ...readPattern) *bubble {
+	r := &bubble{t: t}
 	t.Cleanup(r.wg.Wait)
 	r.l, _ = startInBubbleWith(t, cfg)
 	r.talker = wstest.Upgrade(t, r.l.Dial(t), "/ws")
@@ -222,12 +222,12 @@ func startRoom(t *testing.T, cfg config, readers ...readPattern) *room {
 }
 
 // join adds a reader that must not be dropped.
-func (r *room) join(p readPattern, target string) {
+func (r *bubble) join(p readPattern, target string) {
 	r.listen(wstest.Upgrade(r.t, &pacedConn{Conn: r.l.Dial(r.t), readPattern: p}, target))
 }
 
 // listen has p listen; it must not be dropped before the test is over.
-func (r *room) listen(p *wstest.Client) {
+func (r *bubble) listen(p *wstest.Client) {
 	r.wg.Go(func() {
 		for {
 			opcode, message, err := p.ReadFrame()
@@ -247,7 +247,7 @@ func (r *room) listen(p *wstest.Client) {
 }
 
 // flood adds peers that say lines of size bytes without a pause, and read all they get.
-func (r *room) flood(peers, size int) {
+func (r *bubble) flood(peers, size int) {
 	for range peers {
 		p := wstest.Upgrade(r.t, r.l.Dial(r.t), "/ws")
 		r.wg.Go(func() { io.Copy(io.Discard, p.In) })
@@ -256,7 +256,7 @@ func (r *room) flood(peers, size int) {
 }
 
 // speed returns how many bytes a second the talker hears in d.
-func (r *room) speed(d time.Duration) int {
+func (r *bubble) speed(d time.Duration) int {
 	before := r.heard.Load()
 	time.Sleep(d)
 	return int(float64(r.heard.Load()-before) / d.Seconds())
@@ -284,7 +284,7 @@ func TestReadersAreNotDropped(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cfg := defaults
 				cfg.maxMessage, cfg.history = test.maxMessage, 0
-				r := startRoom(t, cfg, test.readers...)
+				r := startBubble(t, cfg, test.readers...)
 				r.flood(2, test.size)
 				time.Sleep(time.Minute)
 				if test.size > 4096 {
@@ -301,7 +301,7 @@ func TestReadersAreNotDropped(t *testing.T) {
 // Peers that take less than minSpeed, however they share it out, can't slow the room further.
 func TestTricklers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := startRoom(t, defaults)
+		r := startBubble(t, defaults)
 		for i := range 8 {
 			conn := r.l.Dial(t)
 			p := wstest.Upgrade(t, &pacedConn{Conn: conn, readPattern: readPattern{128 << 10, 9 * time.Second}, next: time.Now().Add(time.Duration(i) * time.Second)}, "/ws")
@@ -353,7 +353,7 @@ func TestPeersWhoComeAndDoNotRead(t *testing.T) {
 func TestReadersAreNotDroppedMeanwhile(t *testing.T) {
 	t.Run("others come and go", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			r := startRoom(t, defaults, readPattern{400 << 10, 9900 * time.Millisecond})
+			r := startBubble(t, defaults, readPattern{400 << 10, 9900 * time.Millisecond})
 			r.flood(4, 4000)
 			for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(5 * time.Millisecond) {
 				wstest.Upgrade(t, r.l.Dial(t), "/ws").Conn.Close()
@@ -364,7 +364,7 @@ func TestReadersAreNotDroppedMeanwhile(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := defaults
 			cfg.maxMessage = 1 << 20
-			r := startRoom(t, cfg)
+			r := startBubble(t, cfg)
 			for range cfg.history / 8 {
 				r.talker.Send(websocket.TextFrame, strings.Repeat("x", 1<<20))
 			}
@@ -514,7 +514,7 @@ func TestSlowReaders(t *testing.T) {
 			t.Parallel()
 			cfg := defaults
 			cfg.rate = r.rate
-			addr, hub, _ := startWith(t, cfg)
+			addr, rooms, _ := startWith(t, cfg)
 			talker := joinPaced(t, addr, "/ws", readPattern{1 << 20, 0}, 10*time.Minute)
 			var wg sync.WaitGroup
 			wg.Go(func() { hearSpeech(talker, 0) })
@@ -524,10 +524,10 @@ func TestSlowReaders(t *testing.T) {
 			}
 			r.speech.give(talker)
 			wg.Wait()
-			if n := hub.counters.droppedSlow.Value(); n > 0 {
+			if n := rooms.counters.droppedSlow.Value(); n > 0 {
 				t.Errorf("%d were dropped", n)
 			}
-			t.Logf("throttled %v times, for %v s", &hub.counters.throttled, &hub.counters.throttledSeconds)
+			t.Logf("throttled %v times, for %v s", &rooms.counters.throttled, &rooms.counters.throttledSeconds)
 		})
 	}
 }
@@ -544,7 +544,7 @@ func TestSlowJoiners(t *testing.T) {
 	for _, speed := range speeds {
 		t.Run(fmt.Sprint(speed/1000, " kB/s"), func(t *testing.T) {
 			t.Parallel()
-			addr, hub, _ := startWith(t, defaults)
+			addr, rooms, _ := startWith(t, defaults)
 			talker := joinPaced(t, addr, "/ws", readPattern{1 << 20, 0}, 10*time.Minute)
 			var wg sync.WaitGroup
 			wg.Go(func() { hearSpeech(talker, 0) })
@@ -552,8 +552,8 @@ func TestSlowJoiners(t *testing.T) {
 			for n := range history {
 				talker.Send(websocket.TextFrame, fmt.Sprintf("0 %06d", n)+pad)
 			}
-			wstest.Until(t, "the past is said", func() bool { return hub.counters.linesIn.Value() >= history })
-			before := hub.counters.throttled.Value()
+			wstest.Until(t, "the past is said", func() bool { return rooms.counters.linesIn.Value() >= history })
+			before := rooms.counters.throttled.Value()
 			for range 2 {
 				joiner := joinPaced(t, addr, "/ws?since=", sips(speed), 10*time.Minute)
 				opcode, message, err := joiner.ReadFrame()
@@ -568,7 +568,7 @@ func TestSlowJoiners(t *testing.T) {
 			rate := speed / 2 / short
 			speech{short, rate, rate * history * size / (speed / 2), history}.give(talker)
 			wg.Wait()
-			if n := hub.counters.throttled.Value() - before; n > 0 {
+			if n := rooms.counters.throttled.Value() - before; n > 0 {
 				t.Errorf("it was throttled %d times", n)
 			}
 		})
@@ -601,7 +601,7 @@ func TestPeersThatDoNotRead(t *testing.T) {
 			if !wstest.All { // else one by one, for the sake of what is logged
 				t.Parallel()
 			}
-			addr, hub, _ := startWith(t, defaults)
+			addr, rooms, _ := startWith(t, defaults)
 			talker := joinPaced(t, addr, "/ws", readPattern{1 << 20, 0}, 10*time.Minute)
 			var wg, others sync.WaitGroup
 			ctx, end := context.WithCancel(t.Context())
@@ -636,7 +636,7 @@ func TestPeersThatDoNotRead(t *testing.T) {
 			wg.Wait()
 			end()
 			others.Wait()
-			t.Logf("the longest delay was %v; throttled for %v s", <-delays, &hub.counters.throttledSeconds)
+			t.Logf("the longest delay was %v; throttled for %v s", <-delays, &rooms.counters.throttledSeconds)
 		})
 	}
 }

@@ -93,7 +93,7 @@ func (a *audience) hear(bytes int) {
 
 // inMemory makes a Hub with the audience's connections, and returns its speakers.
 func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
-	hub := newHub(256, 0)
+	hub := newTestHub(256)
 	ctx, cancel := context.WithCancel(b.Context())
 	go hub.run(ctx)
 	var conns []*Conn

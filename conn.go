@@ -60,17 +60,10 @@ const (
 	maxForwardedFor = 100
 )
 
-var (
-	errFull     = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Reason: "full", Text: "The chat is full. Try again later."}
-	errDraining = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Reason: "draining", Text: "The chat is shutting down."}
-	errBinary   = &ws.CloseError{Code: ws.CloseUnsupportedData, Reason: "this is a text chat"}
-)
+var errBinary = &ws.CloseError{Code: ws.CloseUnsupportedData, Reason: "this is a text chat"}
 
-// wsHandler serves the WebSocket address.
-type wsHandler struct {
-	hub *Hub
-	cfg config
-}
+// wsHandler serves the WebSocket address of each room.
+type wsHandler struct{ rooms *rooms }
 
 func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refused := h.accept(w, r)
@@ -81,39 +74,40 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	refused.Write(w, r)
-	h.hub.counters.refused.Add(refused.Reason, 1)
-	h.hub.peerLog.Info("handshake refused", "reason", refused.Reason, "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
+	h.rooms.counters.refused.Add(refused.Reason, 1)
+	h.rooms.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
 }
 
 // accept makes a Conn of a request and starts its pumps, or returns why it can't. Once the
 // connection is taken over from net/http there is no refusal any more; it is closed.
 func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
-	// A full room comes first: a browser hides from its page why a WebSocket was refused, so the
+	// A full chat comes first: a browser hides from its page why a WebSocket was refused, so the
 	// page asks again with a plain GET.
-	if h.hub.slots.full() {
-		return errFull
-	}
-	if refused := ws.CheckRequest(r, h.cfg.origins); refused != nil {
+	room := r.PathValue("room")
+	if refused := h.rooms.check(room); refused != nil {
 		return refused
 	}
-	if h.hub.isDraining() {
-		return errDraining
+	if refused := ws.CheckRequest(r, h.rooms.cfg.origins); refused != nil {
+		return refused
 	}
-	if !h.hub.slots.acquire() {
-		return errFull
+	hub, refused := h.rooms.enter(room)
+	if refused != nil {
+		return refused
 	}
 	socket, in, err := ws.Hijack(w)
 	if err != nil {
-		h.hub.slots.release()
+		h.rooms.leave(hub)
 		return &ws.HandshakeError{Status: http.StatusInternalServerError, Reason: "no hijacker", Text: err.Error()}
 	}
 
-	c := newConn(h.hub, socket)
+	c := newConn(hub, socket)
 	c.forwardedFor = forwardedFor(r)
-	if h.cfg.rate > 0 {
-		c.limiter = ratelimit.New(h.cfg.rate, time.Second/time.Duration(h.cfg.rate))
+	if rate := h.rooms.cfg.rate; rate > 0 {
+		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
-	if query := r.URL.Query(); query.Has("since") {
+	query := r.URL.Query()
+	c.events = query.Has("events")
+	if query.Has("since") {
 		since := strings.Clone(query.Get("since"))
 		c.since = &since
 	}
@@ -124,15 +118,13 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	// The Conn is in the Hub before the handshake is answered: the peer misses no line that is
 	// broadcast after it reads the answer.
 	select {
-	case h.hub.register <- c:
-	case <-h.hub.done:
-		h.hub.slots.release()
-		socket.Close()
+	case hub.register <- c:
+	case <-hub.done:
+		c.close()
 		return nil
 	}
-	h.hub.counters.connections.Add(1)
 	c.writes.begin() // the answer is a write, too
-	messages, err := ws.Accept(r, socket, socketReader{c, in}, h.cfg.maxMessage, c.pong)
+	messages, err := ws.Accept(r, socket, socketReader{c, in}, h.rooms.cfg.maxMessage, c.pong)
 	c.writes.end(0)
 	if err != nil {
 		c.unregister()
@@ -149,37 +141,6 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 func forwardedFor(r *http.Request) string {
 	all := strings.Join(r.Header["X-Forwarded-For"], ", ")
 	return strings.Clone(all[:min(len(all), maxForwardedFor)])
-}
-
-// slots limit how many connections there are. Without a limit they are nil.
-type slots chan struct{}
-
-func newSlots(limit int) slots {
-	if limit == 0 {
-		return nil
-	}
-	return make(slots, limit)
-}
-
-func (s slots) full() bool { return s != nil && len(s) == cap(s) }
-
-// acquire takes a slot, unless they are all taken.
-func (s slots) acquire() bool {
-	if s == nil {
-		return true
-	}
-	select {
-	case s <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-func (s slots) release() {
-	if s != nil {
-		<-s
-	}
 }
 
 // Conn is one peer's connection. readPump and writePump, a goroutine each, serve
@@ -204,11 +165,14 @@ type Conn struct {
 	writing    sync.WaitGroup // waits for writePump to end
 
 	since        *string            // the position that the peer asks for, as EPOCH.SEQ, or nil
+	events       bool               // whether the peer asks for events
 	limiter      *ratelimit.Limiter // of how fast the peer may speak, or nil; only readPump uses it
 	forwardedFor string             // what the peer, or a proxy, says of where it comes from
 
 	// What the Hub knows. Only the Hub uses it.
 	delivery
+	people                int    // the count that the peer was told
+	pendingCount          *frame // the event with it, if c is behind
 	readWatch, writeWatch watch
 
 	// What the pumps tell the Hub.
@@ -387,16 +351,14 @@ func (c *Conn) logClose() {
 		f = c.closeFrame
 	}
 	if f != nil && f.Reason != "" && f.Code != ws.CloseGoingAway {
-		c.hub.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
+		c.hub.rooms.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name, "peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
 	}
 }
 
 // close closes the socket, when no pump runs any more.
 func (c *Conn) close() {
 	c.transport.Close()
-	c.hub.counters.connections.Add(-1)
-	c.hub.slots.release()
-	c.hub.sockets.Done()
+	c.hub.rooms.leave(c.hub)
 }
 
 // pong answers a ping.

@@ -330,7 +330,7 @@ func TestSaidTooMuchAndGone(t *testing.T) {
 	const rate, said = 20, 5000
 	cfg := defaults
 	cfg.rate, cfg.maxConns = rate, 4
-	addr, hub, _ := startWith(t, cfg)
+	addr, rooms, _ := startWith(t, cfg)
 	ann := wstest.Join(t, addr)
 	go io.Copy(io.Discard, ann.In)
 	for range 3 {
@@ -338,8 +338,8 @@ func TestSaidTooMuchAndGone(t *testing.T) {
 		bob.Write(wstest.Frames(said, 0x81, "x"))
 		bob.Conn.Close()
 	}
-	untilOpen(t, hub, 1)
-	heard := int(hub.counters.linesIn.Value())
+	untilOpen(t, rooms, 1)
+	heard := int(rooms.counters.linesIn.Value())
 	most := 3 * rate * int(1+closeWait/time.Second)
 	if heard < most/2 || heard > most+3*rate {
 		t.Errorf("heard %d messages of %d, want up to %d", heard, 3*said, most)
@@ -385,13 +385,13 @@ func TestPeerVanishesInTheMiddleOfAFrame(t *testing.T) {
 func TestFurtherOrigins(t *testing.T) {
 	cfg := defaults
 	cfg.origins, _ = ws.ParseOrigins("https://a.example")
-	addr, hub, _ := startWith(t, cfg)
+	addr, rooms, _ := startWith(t, cfg)
 	for origin, status := range map[string]int{"https://a.example": 101, "https://b.example": 403, "http://" + addr: 101} {
 		if got := wstest.Handshake(t, addr, http.Header{"Origin": {origin}}); got.StatusCode != status {
 			t.Errorf("%s: status %s, want %d", origin, got.Status, status)
 		}
 	}
-	if got := hub.counters.refused.Get("other origin").String(); got != "1" {
+	if got := rooms.counters.refused.Get("other origin").String(); got != "1" {
 		t.Errorf("%s refusals are counted", got)
 	}
 }
@@ -401,7 +401,7 @@ func TestFurtherOrigins(t *testing.T) {
 func TestFullRoom(t *testing.T) {
 	cfg := defaults
 	cfg.maxConns = 3
-	addr, hub, _ := startWith(t, cfg)
+	addr, rooms, _ := startWith(t, cfg)
 	peers := wstest.JoinMany(t, addr, cfg.maxConns)
 	for range 3 {
 		response := wstest.Handshake(t, addr, nil)
@@ -417,7 +417,7 @@ func TestFullRoom(t *testing.T) {
 	peers[0].Send(websocket.CloseFrame, "")
 	peers[0].ExpectClose(ws.CloseNoStatusReceived)
 	peers[0].Conn.Close()
-	untilOpen(t, hub, int64(cfg.maxConns)-1)
+	untilOpen(t, rooms, int64(cfg.maxConns)-1)
 	peers[0] = wstest.Join(t, addr)
 	peers[0].Send(websocket.TextFrame, "here we are")
 	for _, p := range peers {
@@ -432,7 +432,7 @@ func TestFullRoom(t *testing.T) {
 func TestRushForAFullRoom(t *testing.T) {
 	cfg := defaults
 	cfg.maxConns = 5
-	addr, hub, _ := startWith(t, cfg)
+	addr, rooms, _ := startWith(t, cfg)
 	statuses := make(chan int)
 	for range 50 {
 		p := wstest.NewClient(t, wstest.Dial(t, addr))
@@ -453,7 +453,7 @@ func TestRushForAFullRoom(t *testing.T) {
 	if answers[101] != 5 || answers[503] != 45 {
 		t.Errorf("answered with %v", answers)
 	}
-	if got := hub.counters.connections.Value(); got != 5 {
+	if got := rooms.counters.connections.Value(); got != 5 {
 		t.Errorf("%d are counted", got)
 	}
 }

@@ -21,11 +21,13 @@ type config struct {
 	origins    []ws.Origin           // further origins that may connect
 	rate       int                   // messages a second from each connection, or 0
 	maxConns   int                   // connections, or 0
+	rooms      int                   // named rooms
+	state      string                // directory for the rooms' streams, or ""
 	debug      string                // host:port for counters and profiles, or ""
 }
 
 // defaults is the config without flags.
-var defaults = config{addr: ":8080", maxMessage: 4096, history: 256}
+var defaults = config{addr: ":8080", maxMessage: 4096, history: 256, rooms: 1000}
 
 // parseFlags reads the command line. The error is one line that says what is
 // wrong with it, or flag.ErrHelp where help was asked for and written to help.
@@ -45,6 +47,8 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	})
 	flags.Func("rate", "read up to this many `messages` a second from each connection (default 0: no limit)", number(&cfg.rate, 0, 1<<20))
 	flags.Func("max-conns", "refuse more than this many `connections` (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
+	flags.Func("rooms", "keep up to this many named `rooms`, each at /NAME/; 0: only the one at / (default 1000)", number(&cfg.rooms, 0, 1<<20))
+	flags.StringVar(&cfg.state, "state", "", "keep what is held of each room in this `directory`, so that it survives a restart")
 	flags.Func("debug", "serve counters and profiles, without a password, on this `host:port` (default: don't)", address(&cfg.debug))
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -3,14 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/websocket"
 
+	"chat/internal/state"
 	"chat/internal/ws"
 )
 
@@ -30,9 +30,9 @@ const (
 	drainIdle    = 100 * time.Millisecond
 )
 
-// Hub maintains the set of open connections and broadcasts lines to them. One goroutine, run, owns
-// its fields; others send on the channels, and may use slots, counters and peerLog. It never waits
-// for a connection.
+// Hub maintains the set of open connections of a room and broadcasts lines to them. One goroutine,
+// run, owns its fields; others send on the channels, and may use rooms and saved. It never waits for a
+// connection.
 type Hub struct {
 	// Open connections. Only run touches the map, and only run sends on a connection's
 	// send channel and closes it.
@@ -55,17 +55,19 @@ type Hub struct {
 	// Closed when run has returned, and nobody receives from the channels above.
 	done chan struct{}
 
-	// Counts the registered connections whose sockets are not closed yet.
-	sockets sync.WaitGroup
+	rooms *rooms
+	name  string // of the room
 
-	slots    slots // of connections
-	counters counters
-	peerLog  *slog.Logger // of what peers do; limited
+	saved     atomic.Int64             // up to which line the keeper has written the stream, or -1
+	isDue     bool                     // the keeper will ask for a snapshot
+	snapshots chan chan<- state.Stream // where it asks
 
 	pending []*frame // for the next fan-outs
 	size    int      // bytes of their lines
 	stream  stream   // what was broadcast
 	backpressure
+
+	untold int // sweeps in which nobody is told how many people there are
 }
 
 // pong is a frame for one connection.
@@ -74,13 +76,12 @@ type pong struct {
 	frame *frame
 }
 
-// newHub returns a Hub that holds history lines for clients that join with ?since=, and has up to
-// maxConns connections, or any number if that is 0.
-func newHub(history, maxConns int) *Hub {
-	return &Hub{
-		stream:      newStream(history),
-		slots:       newSlots(maxConns),
-		peerLog:     newPeerLog(),
+// newHub returns the Hub of a room, which goes on with a stream.
+func newHub(r *rooms, name string, s stream) *Hub {
+	h := &Hub{
+		rooms:       r,
+		name:        name,
+		stream:      s,
 		connections: make(map[*Conn]bool),
 		readers:     make(map[*Conn]bool),
 		broadcast:   make(chan *frame),
@@ -90,6 +91,20 @@ func newHub(history, maxConns int) *Hub {
 		pongs:       make(chan pong),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
+		snapshots:   make(chan chan<- state.Stream),
+	}
+	h.saved.Store(s.saved)
+	return h
+}
+
+// snapshot returns what is to be written of the stream, unless the Hub has stopped. The keeper calls it.
+func (h *Hub) snapshot() (s state.Stream, ok bool) {
+	answer := make(chan state.Stream, 1)
+	select {
+	case h.snapshots <- answer:
+		return <-answer, true
+	case <-h.done:
+		return state.Stream{}, false
 	}
 }
 
@@ -123,6 +138,9 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	if h.full() {
 		broadcast = nil // so readPumps wait, and the peers whose sockets they don't read
 	}
+	if len(h.connections) == 0 && !h.rooms.keeper.wants(h) {
+		sweeps = nil // an empty room costs nothing
+	}
 	select {
 	case c := <-h.register:
 		h.add(c)
@@ -134,6 +152,9 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		h.catchUp(c)
 	case p := <-h.pongs:
 		h.sendControl(p.conn, p.frame)
+	case answer := <-h.snapshots:
+		h.isDue = false
+		answer <- h.stream.snapshot()
 	case <-h.pause:
 		h.pause = nil
 	case <-sweeps:
@@ -155,15 +176,17 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 // is the message that tells it.
 func (h *Hub) add(c *Conn) {
 	h.connections[c] = true
-	h.sockets.Add(1)
 	h.readers[c] = true
-	h.counters.connected.Add(1)
+	h.rooms.counters.connected.Add(1)
 	c.position = h.stream.end
 	if c.since != nil {
 		c.position = h.stream.find(*c.since)
 		c.missed = h.stream.end.bytes - c.position.bytes
 		c.behind = true
 		c.send <- batch{[]*frame{h.announcement(c.position)}, true}
+	}
+	if c.events {
+		h.tell(c, event{People: len(h.connections)}.frame())
 	}
 }
 
@@ -213,9 +236,9 @@ func (h *Hub) flush() {
 	for pending := h.pending; len(pending) > 0; {
 		var f *frame
 		f, pending = join(pending, new(frame))
-		lines := h.stream.add(f)
+		lines := h.stream.add(f, time.Now().UnixMilli())
 		h.fanOut(f)
-		h.counters.count(lines, len(f.lines)-lines, len(h.connections))
+		h.rooms.counters.count(lines, len(f.lines)-lines, len(h.connections))
 	}
 	clear(h.pending)
 	h.pending = h.pending[:0]
@@ -258,14 +281,27 @@ func (h *Hub) catchUp(c *Conn) {
 		return // dropped since it asked
 	}
 	c.behind = false
-	frames, next := h.stream.read(c.position, sendWindow)
+	held, next := h.stream.read(c.position, sendWindow)
 	size := int(next.bytes - c.position.bytes)
 	c.position = next
 	c.missed = min(c.missed, h.stream.end.bytes-next.bytes)
-	if frames = slices.Concat(c.pendingControl, frames); len(frames) > 0 {
-		c.pendingControl = nil
+	if frames := h.batch(c, held); len(frames) > 0 {
 		h.send(c, frames, size)
 	}
+}
+
+// batch returns what c, which is behind, gets next: the control frames that wait with it, events,
+// and frames of the stream.
+func (h *Hub) batch(c *Conn, held []heldFrame) []*frame {
+	frames := c.pendingControl
+	c.pendingControl = nil
+	if c.events {
+		frames = append(frames, c.takeEvents(held)...)
+	}
+	for _, f := range held {
+		frames = append(frames, f.frame)
+	}
+	return frames
 }
 
 // sendControl sends c a control frame. If c is behind, the frame comes with the next batch; of too
@@ -297,11 +333,11 @@ func (h *Hub) sweep() {
 		silent, blocked := c.readWatch.look(&c.reads), c.writeWatch.look(&c.writes)
 		switch {
 		case blocked >= writeWait:
-			h.counters.droppedSlow.Add(1)
+			h.rooms.counters.droppedSlow.Add(1)
 			c.transport.Close()
 			h.drop(c, nil, errTooSlow)
 		case silent >= pongWait:
-			h.counters.droppedIdle.Add(1)
+			h.rooms.counters.droppedIdle.Add(1)
 			c.transport.Close()
 			h.drop(c, nil, nil)
 		case silent > 0 && silent%pingPeriod == 0:
@@ -309,6 +345,8 @@ func (h *Hub) sweep() {
 		}
 	}
 	h.stream.trim(h.needed)
+	h.tellPeople()
+	h.rooms.keeper.offer(h)
 }
 
 // watch measures in sweeps for how long a pump has waited in one call.
@@ -334,6 +372,9 @@ func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 		return
 	}
 	delete(h.connections, c)
+	if len(h.connections) == 0 {
+		h.stream.trim(h.stream.end.lines) // there may be no sweep to do it
+	}
 	if len(rest) > 0 {
 		c.send <- batch{rest, false} // there is always a place for it
 	}
@@ -345,8 +386,8 @@ func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 // unsent returns all frames that c has not been sent, pending ones included.
 func (h *Hub) unsent(c *Conn) (frames []*frame) {
 	if c.behind {
-		frames, _ = h.stream.read(c.position, math.MaxInt)
-		frames = slices.Concat(c.pendingControl, frames)
+		held, _ := h.stream.read(c.position, math.MaxUint64)
+		frames = h.batch(c, held)
 	}
 	return slices.Concat(frames, h.pending)
 }
@@ -368,10 +409,4 @@ func (h *Hub) isDraining() bool {
 	default:
 		return false
 	}
-}
-
-// wait waits for run to return, and up to writeWait and closeWait for the last socket to close.
-func (h *Hub) wait() {
-	<-h.done
-	h.sockets.Wait()
 }

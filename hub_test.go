@@ -180,7 +180,7 @@ func talkPast(t *testing.T, p *wstest.Client, n int) {
 func TestStuckPeerOverTCP(t *testing.T) {
 	t.Parallel()
 	const said = 2000
-	addr, hub, _ := startWith(t, defaults)
+	addr, rooms, _ := startWith(t, defaults)
 	stuck := wstest.Upgrade(t, wstest.DialWith(t, addr, wstest.SmallBuffers), "/ws")
 
 	ann, bob := wstest.Join(t, addr), wstest.Join(t, addr)
@@ -191,7 +191,7 @@ func TestStuckPeerOverTCP(t *testing.T) {
 		bob.Expect(websocket.TextFrame, line(n))
 	}
 
-	untilOpen(t, hub, 2)
+	untilOpen(t, rooms, 2)
 
 	// What it got before it was dropped is whole and in order.
 	heard := 0
@@ -227,7 +227,7 @@ func TestStopOverTLSLosesNothing(t *testing.T) {
 	const peers, each = 200, 40
 	cfg := defaults
 	cfg.tls = newCertificate(t)
-	addr, hub, stop := startWith(t, cfg)
+	addr, rooms, stop := startWith(t, cfg)
 	var speaking, listening sync.WaitGroup
 	for range peers {
 		p := wstest.Upgrade(t, wstest.DialTLS(t, addr), "/ws")
@@ -240,7 +240,7 @@ func TestStopOverTLSLosesNothing(t *testing.T) {
 	speaking.Wait()
 	stop()
 	listening.Wait()
-	if heard := hub.counters.linesIn.Value(); heard != peers*each {
+	if heard := rooms.counters.linesIn.Value(); heard != peers*each {
 		t.Errorf("heard %d lines of %d", heard, peers*each)
 	}
 }
@@ -249,7 +249,7 @@ func TestStopOverTLSLosesNothing(t *testing.T) {
 // as often as it was late, and once more.
 func TestLateReaderLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := newHub(0, 0)
+		hub := newTestHub(0)
 		hub.startDrain()
 		b := make([]byte, 10)
 		for _, late := range []time.Duration{0, drainIdle} {
@@ -383,17 +383,17 @@ func TestStopTakesBoundedTime(t *testing.T) {
 }
 
 func TestHandshakeWhenTheChatStops(t *testing.T) {
-	hub := newHub(0, 0)
-	hub.startDrain()
+	_, rooms, stop := startWith(t, defaults)
+	stop()
 	r := httptest.NewRequest("GET", "/ws", nil)
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
 		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
 	w := httptest.NewRecorder()
-	wsHandler{hub, defaults}.ServeHTTP(w, r)
+	wsHandler{rooms}.ServeHTTP(w, r)
 	if w.Code != 503 || w.Header().Get("Retry-After") != retryAfter || !strings.Contains(w.Body.String(), "shutting down") {
 		t.Error(w.Code, w.Header(), w.Body)
 	}
-	if hub.counters.connections.Value() != 0 {
+	if rooms.counters.connections.Value() != 0 {
 		t.Error("it is counted as a connection")
 	}
 }
@@ -413,7 +413,7 @@ func TestStopWhereNobodyReads(t *testing.T) {
 
 // A peer that a sweep finds too far behind, and blocked as well, is counted once.
 func TestSlowAndBlockedPeerIsCountedOnce(t *testing.T) {
-	h := newHub(0, 0)
+	h := newTestHub(0)
 	socket, peer := net.Pipe()
 	defer peer.Close()
 	c := newConn(h, socket)
@@ -423,7 +423,7 @@ func TestSlowAndBlockedPeerIsCountedOnce(t *testing.T) {
 	c.writes.begin()
 	c.writeWatch = watch{last: c.writes.Load(), same: writeWait - sweepPeriod}
 	h.sweep()
-	if n := h.counters.droppedSlow.Value(); n != 1 || h.connections[c] {
+	if n := h.rooms.counters.droppedSlow.Value(); n != 1 || h.connections[c] {
 		t.Errorf("counted %d times; it is there: %v", n, h.connections[c])
 	}
 }
@@ -442,7 +442,7 @@ func TestDroppedPeersAreCounted(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := wstest.NewListener()
-				hub, stop := start(l, defaults)
+				rooms, stop := start(t, l, defaults)
 				t.Cleanup(stop)
 				ann, bob := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
 				if test.said == 0 {
@@ -453,11 +453,11 @@ func TestDroppedPeersAreCounted(t *testing.T) {
 				time.Sleep(test.then / 2)
 				ann.Send(websocket.PongFrame, "")
 				time.Sleep(test.then / 2)
-				slow, idle := hub.counters.droppedSlow.Value(), hub.counters.droppedIdle.Value()
+				slow, idle := rooms.counters.droppedSlow.Value(), rooms.counters.droppedIdle.Value()
 				if slow != test.slow || idle != test.idle {
 					t.Errorf("counted %d as slow and %d as idle", slow, idle)
 				}
-				if got := hub.counters.connections.Value(); got != 1 {
+				if got := rooms.counters.connections.Value(); got != 1 {
 					t.Errorf("%d connections are left", got)
 				}
 			})

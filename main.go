@@ -76,14 +76,20 @@ func run(cfg config) error {
 	if err != nil {
 		return err
 	}
-	hub := newHub(cfg.history, cfg.maxConns)
+	defer listener.Close()
+	var debugging net.Listener
 	if cfg.debug != "" {
-		debugging, err := net.Listen("tcp", cfg.debug)
-		if err != nil {
+		if debugging, err = net.Listen("tcp", cfg.debug); err != nil {
 			return err
 		}
 		defer debugging.Close()
-		go serveDebug(debugging, &hub.counters)
+	}
+	rooms, err := openRooms(cfg)
+	if err != nil {
+		return err
+	}
+	if debugging != nil {
+		go serveDebug(debugging, &rooms.counters)
 		slog.Info("counters and profiles", "url", displayURL("http", cfg.debug, debugging.Addr())+"debug/vars")
 	}
 	scheme := "http"
@@ -91,31 +97,30 @@ func run(cfg config) error {
 		scheme = "https"
 	}
 	slog.Info("listening", "url", displayURL(scheme, cfg.addr, listener.Addr()))
-	err = serve(ctx, listener, hub, cfg)
+	err = serve(ctx, listener, rooms)
 	slog.Info("stopped")
 	return err
 }
 
-// serve runs hub and serves the chat on listener until ctx is done. Then it drains hub and waits for
-// the connections to close. It returns the listener's error.
-func serve(ctx context.Context, listener net.Listener, hub *Hub, cfg config) error {
+// serve runs rooms and serves the chat on listener until ctx is done. Then it drains rooms and waits
+// for the connections to close. It returns the listener's error.
+func serve(ctx context.Context, listener net.Listener, rooms *rooms) error {
 	ctx, stop := context.WithCancel(ctx)
-	go hub.run(ctx)
-	server := newServer(hub, cfg)
-	closed := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		defer close(closed)
+	var running sync.WaitGroup
+	running.Go(func() { rooms.run(ctx) })
+	server := newServer(rooms)
+	running.Go(func() {
+		<-ctx.Done()
 		shutdownHTTP(server)
 	})
 	var err error
-	if cfg.tls != nil {
+	if rooms.cfg.tls != nil {
 		err = server.ServeTLS(listener, "", "")
 	} else {
 		err = server.Serve(listener)
 	}
 	stop()
-	hub.wait()
-	<-closed
+	running.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -140,11 +145,28 @@ func displayURL(scheme, addr string, bound net.Addr) string {
 	return scheme + "://" + net.JoinHostPort(host, port) + "/"
 }
 
-// newServer returns the HTTP server of the page, what it loads, and the WebSocket. hub must run while
-// it serves.
-func newServer(hub *Hub, cfg config) *http.Server {
+// newServer returns the HTTP server of the page, what it loads, and the WebSocket. rooms must run
+// while it serves.
+func newServer(rooms *rooms) *http.Server {
+	server := &http.Server{
+		Handler:        securityHeaders(newMux(rooms)),
+		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own
+		WriteTimeout:   time.Minute,
+		IdleTimeout:    time.Minute,
+		MaxHeaderBytes: 16 << 10,
+		ConnState:      new(httpConns).changed,
+		ErrorLog:       slog.NewLogLogger(rooms.peerLog.Handler(), slog.LevelWarn),
+	}
+	if rooms.cfg.tls != nil {
+		server.TLSConfig = &tls.Config{GetCertificate: rooms.cfg.tls.Get}
+	}
+	return server
+}
+
+// newMux returns the addresses that there are. Those of the room without a name are not below a
+// name: the page and the WebSocket of room NAME are /NAME/ and /NAME/ws.
+func newMux(rooms *rooms) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", asset(homePage(cfg), "text/html; charset=utf-8"))
 	for name, contentType := range map[string]string{
 		"chat.css":      "text/css; charset=utf-8",
 		"chat.js":       "text/javascript; charset=utf-8",
@@ -152,20 +174,15 @@ func newServer(hub *Hub, cfg config) *http.Server {
 	} {
 		mux.Handle("GET /assets/"+name, asset(mustRead(name), contentType))
 	}
-	mux.Handle("GET /ws", wsHandler{hub, cfg})
-	server := &http.Server{
-		Handler:        securityHeaders(mux),
-		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own
-		WriteTimeout:   time.Minute,
-		IdleTimeout:    time.Minute,
-		MaxHeaderBytes: 16 << 10,
-		ConnState:      new(httpConns).changed,
-		ErrorLog:       slog.NewLogLogger(hub.peerLog.Handler(), slog.LevelWarn),
+	page, ws := homePage(rooms.cfg), wsHandler{rooms}
+	mux.Handle("GET /{$}", page)
+	mux.Handle("GET /ws", ws)
+	if rooms.cfg.rooms > 0 {
+		mux.Handle("GET /{room}", named("./", nil))
+		mux.Handle("GET /{room}/{$}", named("../", page))
+		mux.Handle("GET /{room}/ws", named("../", ws))
 	}
-	if cfg.tls != nil {
-		server.TLSConfig = &tls.Config{GetCertificate: cfg.tls.Get}
-	}
-	return server
+	return mux
 }
 
 // httpConns are the connections of an HTTP server that are not WebSockets, by the time of their
@@ -189,10 +206,18 @@ func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// homePage returns the page with the limits filled in.
-func homePage(cfg config) []byte {
-	limits := strings.NewReplacer("{{max-message}}", strconv.Itoa(cfg.maxMessage), "{{history}}", strconv.Itoa(cfg.history))
-	return []byte(limits.Replace(string(mustRead("home.html"))))
+// homePage serves the page of each room, with its name and the limits filled in.
+func homePage(cfg config) http.Handler {
+	page := string(mustRead("home.html"))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		room, root := r.PathValue("room"), ""
+		if room != "" {
+			root = "../"
+		}
+		filled := strings.NewReplacer("{{max-message}}", strconv.Itoa(cfg.maxMessage), "{{history}}", strconv.Itoa(cfg.history),
+			"{{rooms}}", strconv.Itoa(cfg.rooms), "{{room}}", room, "{{root}}", root).Replace(page)
+		asset([]byte(filled), "text/html; charset=utf-8").ServeHTTP(w, r)
+	})
 }
 
 // asset serves a file. Browsers may keep it, and ask each time whether it has changed.

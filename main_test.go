@@ -1,7 +1,12 @@
 package main
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +17,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/websocket"
+
+	"chat/internal/certfile"
 	"chat/internal/wstest"
 )
 
@@ -44,11 +52,12 @@ func TestHTTP(t *testing.T) {
 		{"GET", "/?anything", 200, html},
 		{"GET", "/assets/jquery.min.js", 200, js},
 		{"HEAD", "/assets/jquery.min.js", 200, js},
-		{"GET", "/assets/", 404, ""},
+		{"GET", "/assets/", 200, html}, // a room, as any name
 		{"GET", "/assets/home.html", 404, ""},
 		{"GET", "/main.go", 404, ""},
-		{"GET", "/ws/", 404, ""},
-		{"POST", "/nothing", 404, ""},
+		{"GET", "/ws/", 200, html},
+		{"POST", "/a/b", 404, ""},
+		{"POST", "/room", 405, ""},
 		{"POST", "/", 405, ""},
 		{"DELETE", "/assets/jquery.min.js", 405, ""},
 		{"PUT", "/ws", 405, ""},
@@ -151,4 +160,180 @@ func TestHeadTooLarge(t *testing.T) {
 	if response := wstest.RoundTrip(t, r); response.StatusCode != 431 {
 		t.Errorf("status %s", response.Status)
 	}
+}
+
+// startTLSServer runs the chat with TLS.
+func startTLSServer(t testing.TB) (addr string) {
+	t.Helper()
+	cfg := defaults
+	cfg.tls = newCertificate(t)
+	addr, _, _ = startWith(t, cfg)
+	return addr
+}
+
+// newCertificate returns a self-signed certificate.
+func newCertificate(t testing.TB) *certfile.Certificate {
+	t.Helper()
+	c, err := certfile.Load(wstest.NewCertificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTLS(t *testing.T) {
+	addr := startTLSServer(t)
+	ann, bob := wstest.Upgrade(t, wstest.DialTLS(t, addr), "/ws"), wstest.Upgrade(t, wstest.DialTLS(t, addr), "/ws")
+	ann.Send(websocket.TextFrame, "hello")
+	ann.Expect(websocket.TextFrame, "hello")
+	bob.Expect(websocket.TextFrame, "hello")
+	bob.Send(websocket.CloseFrame, "\x03\xe8")
+	bob.ExpectClose(1000)
+}
+
+// Browsers ask for the page over HTTP/2, and for the WebSocket over HTTP/1.1. A request for the
+// WebSocket over HTTP/2 gets 426.
+func TestHTTP2(t *testing.T) {
+	addr := startTLSServer(t)
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	for path, status := range map[string]int{"/": 200, "/assets/jquery.min.js": 200, "/ws": 426} {
+		r, err := http.NewRequest("GET", "https://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == "/ws" {
+			r.Header = http.Header{"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+		}
+		response, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := response.Header; h.Get("Connection")+h.Get("Upgrade") != "" {
+			t.Errorf("%s: headers that HTTP/2 forbids (RFC 9113, section 8.2.2): %v", path, h)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.ProtoMajor != 2 || response.StatusCode != status || len(body) == 0 || err != nil {
+			t.Errorf("%s: %s %s, %d bytes, %v", path, response.Proto, response.Status, len(body), err)
+		}
+	}
+}
+
+// A last message and the end of a TLS connection may come in one read, before TLS 1.3.
+func TestLastWordsOverTLS(t *testing.T) {
+	addr := startTLSServer(t)
+	ann := wstest.Upgrade(t, wstest.DialTLS(t, addr), "/ws")
+	held := &holding{Conn: wstest.Dial(t, addr)}
+	bob := tls.Client(held, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	p := wstest.Upgrade(t, bob, "/ws")
+	text := strings.Repeat("x", 3000)
+	held.hold = true
+	p.Send(websocket.TextFrame, text)
+	bob.CloseWrite()
+	held.SetDeadline(time.Now().Add(time.Minute)) // CloseWrite has let that for writing pass
+	if _, err := held.Conn.Write(held.held); err != nil {
+		t.Fatal(err)
+	}
+	ann.Expect(websocket.TextFrame, text)
+}
+
+// holding is a connection that holds back what is written when it is told to.
+type holding struct {
+	net.Conn
+	hold bool
+	held []byte
+}
+
+func (h *holding) Write(b []byte) (int, error) {
+	if h.hold {
+		h.held = append(h.held, b...)
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
+}
+
+// A running server takes a new certificate over, and keeps its connections.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile := wstest.NewCertificate(t)
+	cfg := defaults
+	cfg.tls, _ = certfile.Load(certFile, keyFile)
+	addr, _, _ := startWith(t, cfg)
+	ann := wstest.Upgrade(t, wstest.DialTLS(t, addr), "/ws")
+	wstest.WriteCertificate(t, certFile, keyFile, "second")
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		conn := wstest.DialTLS(t, addr)
+		conn.Close()
+		if conn.ConnectionState().PeerCertificates[0].Subject.CommonName == "second" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still the old certificate")
+		}
+	}
+	ann.Send(websocket.TextFrame, "still here")
+	ann.Expect(websocket.TextFrame, "still here")
+}
+
+// A client may ask for a new key when nothing has been written for long (RFC 8446, section
+// 4.6.3). crypto/tls answers that by itself, in the goroutine that reads, and must not find
+// the write deadline of the last message.
+func TestKeyUpdateAfterALongSilence(t *testing.T) {
+	cfg := defaults
+	cfg.tls = newCertificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := startInBubbleWith(t, cfg)
+		ann := wstest.Upgrade(t, tls.Client(l.Dial(t), &tls.Config{InsecureSkipVerify: true}), "/ws")
+		var keys strings.Builder
+		raw := l.Dial(t)
+		bob := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, KeyLogWriter: &keys})
+		p := wstest.Upgrade(t, bob, "/ws") // one record
+		ann.Send(websocket.TextFrame, "hello")
+		ann.Expect(websocket.TextFrame, "hello")
+		p.Expect(websocket.TextFrame, "hello")
+		time.Sleep(writeWait + time.Second)
+		raw.Write(keyUpdate(t, bob.ConnectionState().CipherSuite, keys.String(), 1))
+		ann.Send(websocket.TextFrame, "with another key")
+		ann.Expect(websocket.TextFrame, "with another key")
+		p.Expect(websocket.TextFrame, "with another key")
+	})
+}
+
+// keyUpdate returns a client's KeyUpdate record (RFC 8446, section 4.6.3) that requests the same of
+// the server, for a connection on which the client has sent that many records of data.
+func keyUpdate(t *testing.T, suite uint16, keyLog string, sent byte) []byte {
+	t.Helper()
+	if suite != tls.TLS_AES_128_GCM_SHA256 {
+		t.Skipf("this test speaks %s alone", tls.CipherSuiteName(tls.TLS_AES_128_GCM_SHA256))
+	}
+	var secret []byte
+	for line := range strings.Lines(keyLog) {
+		if fields := strings.Fields(line); fields[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			secret, _ = hex.DecodeString(fields[2])
+		}
+	}
+	// RFC 8446, sections 7.1 and 7.3: HKDF-Expand-Label(secret, label, "", length).
+	expand := func(label string, length int) []byte {
+		info := append([]byte{0, byte(length), byte(len("tls13 " + label))}, "tls13 "+label...)
+		out, err := hkdf.Expand(sha256.New, secret, string(append(info, 0)), length)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	block, err := aes.NewCipher(expand("key", 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := expand("iv", aead.NonceSize())
+	nonce[len(nonce)-1] ^= sent // section 5.3
+	const handshake, applicationData, keyUpdate, requested = 22, 23, 24, 1
+	inner := []byte{keyUpdate, 0, 0, 1, requested, handshake}
+	header := []byte{applicationData, 3, 3, 0, byte(len(inner) + aead.Overhead())}
+	return aead.Seal(header, nonce, inner, header)
 }

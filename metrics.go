@@ -13,6 +13,7 @@ import (
 
 // counters count what happens in a chat. Any goroutine may use them.
 type counters struct {
+	rooms       expvar.Int // that there are now, that without a name included
 	connections expvar.Int // open now
 
 	// Since the start.
@@ -39,6 +40,7 @@ func (c *counters) count(lines, bytes, listeners int) {
 // vars returns the counters as expvar shows them.
 func (c *counters) vars() *expvar.Map {
 	vars := new(expvar.Map)
+	vars.Set("rooms", &c.rooms)
 	vars.Set("connections", &c.connections)
 	vars.Set("connections_ever", &c.connected)
 	vars.Set("lines_received", &c.linesIn)

@@ -57,37 +57,46 @@ func startServer(t testing.TB, maxMessage int) (addr string, stop func()) {
 }
 
 // startWith runs the chat with cfg, but on a free port.
-func startWith(t testing.TB, cfg config) (addr string, hub *Hub, stop func()) {
+func startWith(t testing.TB, cfg config) (addr string, rooms *rooms, stop func()) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub, stop = start(listener, cfg)
+	rooms, stop = start(t, listener, cfg)
 	t.Cleanup(stop)
-	return listener.Addr().String(), hub, stop
+	return listener.Addr().String(), rooms, stop
 }
 
 // start runs the chat on listener. The function it returns stops it and waits
 // until every connection is closed; it may be called again.
-func start(listener net.Listener, cfg config) (hub *Hub, stop func()) {
+func start(t testing.TB, listener net.Listener, cfg config) (rooms *rooms, stop func()) {
+	t.Helper()
+	rooms, err := openRooms(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	hub = newHub(cfg.history, cfg.maxConns)
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		serve(ctx, listener, hub, cfg)
+		serve(ctx, listener, rooms)
 	}()
-	return hub, func() {
+	return rooms, func() {
 		cancel()
 		<-closed
 	}
 }
 
-// untilOpen waits until no more than n connections of hub are open.
-func untilOpen(t testing.TB, hub *Hub, n int64) {
+// newTestHub returns a Hub that does not run.
+func newTestHub(history int) *Hub {
+	return newHub(&rooms{cfg: defaults, peerLog: newPeerLog()}, "", newStream(history))
+}
+
+// untilOpen waits until no more than n connections are open.
+func untilOpen(t testing.TB, rooms *rooms, n int64) {
 	t.Helper()
-	wstest.Until(t, fmt.Sprint("no more than ", n, " connections are open"), func() bool { return hub.counters.connections.Value() <= n })
+	wstest.Until(t, fmt.Sprint("no more than ", n, " connections are open"), func() bool { return rooms.counters.connections.Value() <= n })
 }
 
 // startInBubble runs the chat in memory until stop, or the end of the test.
@@ -98,7 +107,7 @@ func startInBubble(t *testing.T) (l wstest.Listener, stop func()) {
 // startInBubbleWith runs the chat with cfg, in memory.
 func startInBubbleWith(t *testing.T, cfg config) (l wstest.Listener, stop func()) {
 	l = wstest.NewListener()
-	_, stop = start(l, cfg)
+	_, stop = start(t, l, cfg)
 	t.Cleanup(stop)
 	return l, stop
 }

@@ -1,14 +1,18 @@
 $(function () {
   'use strict';
 
-  const maxMessage = $('body').data('max-message'); // bytes
-  const history = $('body').data('history'); // lines that the server holds
+  const {room, root, ...limits} = document.body.dataset; // its name, or ''; the relative URL of all rooms, or ''
+  const maxMessage = Number(limits.maxMessage); // bytes
+  const held = Number(limits.history); // lines that the server holds
   const maxEntries = 2000; // in the log
-  const title = document.title;
-  const [$log, $lines, $outbox, $below, $name, $msg, $room] =
-    ['#log', '#lines', '#outbox', '#below', '#name', '#msg', '#room'].map(id => $(id));
+  const title = room ? room + ' – ' + document.title : document.title;
+  const [$log, $lines, $outbox, $below, $name, $msg, $left] =
+    ['#log', '#lines', '#outbox', '#below', '#name', '#msg', '#left'].map(id => $(id));
 
-  // ---- What is kept: the name on this device, the rest as long as this tab lives.
+  document.title = title;
+  $('h1').text(room || 'Chat').attr('title', room);
+
+  // ---- What is kept: the name on this device, the rest of each room as long as this tab lives.
 
   function load(store, key, otherwise) {
     try {
@@ -132,10 +136,9 @@ $(function () {
     });
   }
 
-  function clock() {
-    const now = new Date();
-    const time = element('time', '', now.toTimeString().slice(0, 5));
-    time.dateTime = now.toISOString();
+  function clock(said) {
+    const time = element('time', '', said.toTimeString().slice(0, 5));
+    time.dateTime = said.toISOString();
     return time;
   }
 
@@ -151,11 +154,11 @@ $(function () {
   // connection that then broke is in doubt: only what was said until the next one was
   // made shows whether it arrived, so it is not sent again before that is heard.
 
-  let outbox = load(tab, 'outbox', []).map(({text, sent}) => ({text, sent: sent ? -1 : 0}));
-  let own = load(tab, 'own', {epoch: '', seqs: []}); // positions of own lines
+  let outbox = load(tab, room + ':outbox', []).map(({text, sent}) => ({text, sent: sent ? -1 : 0}));
+  let own = load(tab, room + ':own', {epoch: '', seqs: []}); // positions of own lines
 
   function keepOutbox() {
-    save(tab, 'outbox', outbox.map(({text, sent}) => ({text, sent})));
+    save(tab, room + ':outbox', outbox.map(({text, sent}) => ({text, sent})));
   }
 
   function queue(text) {
@@ -197,9 +200,11 @@ $(function () {
       return false;
     }
     outbox.splice(i, 1)[0].element.remove();
-    own.seqs = own.seqs.concat(position.seq).slice(-history - 1);
-    own.epoch = position.epoch;
-    save(tab, 'own', own);
+    if (own.epoch !== position.epoch) {
+      own = {epoch: position.epoch, seqs: []};
+    }
+    own.seqs = own.seqs.concat(position.seq).slice(-held - 1);
+    save(tab, room + ':own', own);
     keepOutbox();
     return true;
   }
@@ -243,6 +248,8 @@ $(function () {
   let known = 0; // lines to come that are in the log already
   let end = 0; // seq of the first line that was said on this connection
   let fails = 0;
+  let skew; // milliseconds that the server's clock is ahead of this device's, if that is known
+  let said = []; // of lines to come: [how many, when]
   let retry; // timer
   let due; // time at which it ends
 
@@ -250,6 +257,7 @@ $(function () {
     $('body').toggleClass('live', word === 'live');
     $('#word').text(word);
     $('#now').prop('hidden', word === 'live' || word === 'connecting');
+    $('#people').prop('hidden', word !== 'live');
     showWait();
   }
 
@@ -261,6 +269,7 @@ $(function () {
   function address() {
     const url = new URL('ws', document.baseURI);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    url.searchParams.set('events', '');
     url.searchParams.set('since', position ? position.epoch + '.' + position.seq : '');
     return url;
   }
@@ -270,12 +279,17 @@ $(function () {
     retry = undefined;
     setState('connecting');
     socket = new WebSocket(address());
+    socket.binaryType = 'arraybuffer';
     const timeout = setTimeout(() => lost('no answer'), 10000);
     socket.onmessage = function (event) {
       clearTimeout(timeout);
       arrive(event.data);
       socket.onmessage = function (event) {
-        event.data.split('\n').forEach(hear);
+        if (typeof event.data === 'string') {
+          event.data.split('\n').forEach(hear);
+        } else {
+          learn(JSON.parse(new TextDecoder().decode(event.data)));
+        }
         watchOutbox();
       };
     };
@@ -293,8 +307,10 @@ $(function () {
     const [epoch, seq, last] = line.split(' ');
     const here = {epoch, seq: Number(seq)};
     known = 0;
+    said = [];
+    skew = undefined;
     if (position && position.epoch !== epoch) {
-      notice('The server was restarted.');
+      notice('The room was restarted.');
     } else if (position && here.seq > position.seq) {
       notice(count(here.seq - position.seq, 'message') + (here.seq - position.seq === 1 ? ' was' : ' were') + ' missed.');
     } else if (position) {
@@ -310,13 +326,39 @@ $(function () {
     watchOutbox();
   }
 
+  // learn takes an event.
+  function learn({people, now, said: times}) {
+    if (now) {
+      skew = Math.max(skew ?? -Infinity, now - Date.now()); // as the event says that came the fastest
+    }
+    if (times) {
+      said.push(...times);
+    }
+    if (people) {
+      $('#people').text(people === 1 ? '1 person' : people + ' people');
+    }
+  }
+
+  // saidAt returns when the next line was said.
+  function saidAt() {
+    if (said.length === 0) {
+      return new Date(Date.now() + (skew ?? 0));
+    }
+    const [[, at]] = said;
+    if (--said[0][0] === 0) {
+      said.shift();
+    }
+    return new Date(at);
+  }
+
   // hear takes the next line of the stream.
   function hear(line) {
+    const at = saidAt();
     if (known > 0) {
       known--;
     } else {
       const mine = echoed(line) || own.epoch === position.epoch && own.seqs.includes(position.seq);
-      add(entry(line, mine ? 'own' : '', clock()));
+      add(entry(line, mine ? 'own' : '', clock(at)));
       countUnread();
     }
     position.seq++;
@@ -356,9 +398,12 @@ $(function () {
     const asked = socket;
     const answer = await fetch('ws', {cache: 'no-store'}).catch(() => undefined);
     const after = Number(answer?.headers.get('Retry-After')); // a proxy's own 503 has none
-    if (answer?.status === 503 && after > 0 && socket === asked && retry) {
-      retryIn(1000 * after);
-      setState('room full');
+    if (answer?.status === 503 && after > 0) {
+      const [why] = (await answer.text()).match(/too many rooms|chat is full|shutting down/) ?? [];
+      if (why && socket === asked && retry) {
+        retryIn(1000 * after);
+        setState(why);
+      }
     }
   }
 
@@ -389,7 +434,7 @@ $(function () {
 
   function showRoom() {
     const left = maxMessage - bytes(line());
-    $room.prop('hidden', left > Math.max(64, maxMessage / 10))
+    $left.prop('hidden', left > Math.max(64, maxMessage / 10))
       .toggleClass('over', left < 0)
       .text(left < 0 ? count(-left, 'byte') + ' too long' : count(left, 'byte') + ' left');
     $('#send').prop('disabled', left < 0);
@@ -407,6 +452,45 @@ $(function () {
       showRoom();
     }
     $msg.trigger('focus');
+  });
+
+  // ---- Rooms.
+
+  const link = new URL('.', document.baseURI).href;
+  $('#link').val(link).on('focus', event => event.target.select());
+  $('#share').text(navigator.share ? 'Share' : 'Copy link').on('click', async function () {
+    try {
+      if (navigator.share) {
+        await navigator.share({title, url: link});
+        return;
+      }
+      await navigator.clipboard.writeText(link);
+    } catch (error) {
+      if (error.name === 'AbortError') {
+        return; // the share sheet was closed
+      }
+      $('#link').trigger('focus');
+      if (!document.execCommand('copy')) { // which pages without TLS need
+        return; // the link is selected
+      }
+    }
+    $('#shared').text('Copied');
+  });
+
+  $('#go').on('submit', function (event) { // of a name that has the pattern
+    event.preventDefault();
+    const name = $('#other').val().trim().toLowerCase();
+    location.href = (root || './') + (name && name + '/');
+  });
+  if (limits.rooms === '0') {
+    $('#go').remove();
+    $('#menu summary').text('Share');
+  }
+  $(document).on('click', event => $(event.target).closest('#menu').length || $('#menu').prop('open', false));
+  $('#menu').on('keydown', function (event) {
+    if (event.key === 'Escape') {
+      $('#menu').prop('open', false).find('summary').trigger('focus');
+    }
   });
 
   // ---- Now begin.

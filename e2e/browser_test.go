@@ -50,6 +50,10 @@ func TestBrowser(t *testing.T) {
 		"below a path, over TLS":    testProxiedPage,
 		"on a phone, in the dark":   testPhone,
 		"full room":                 testFullRoom,
+		"rooms":                     testRooms,
+		"too many rooms":            testTooManyRooms,
+		"events":                    testEvents,
+		"restart with state":        testRestartWithState,
 		"close codes":               testCloseCodes,
 		"without WebSocket":         testNoWebSocket,
 	} {
@@ -128,6 +132,111 @@ func testTwoWindows(t *testing.T, driver chromedriver) {
 	b.cleanConsole()
 	p.Process.Signal(syscall.SIGTERM)
 	b.until("word of the end", `$("#word").text() == "offline" && `+notices+`.join() == "The server is shutting down."`)
+}
+
+// A room has its own page, which leads to other rooms and says where this one is.
+func testRooms(t *testing.T, driver chromedriver) {
+	addr := startProgram(t).addr
+	elsewhere := wstest.Join(t, addr)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/Lobby") // redirects
+	b.until("name", `location.pathname == "/lobby/" && $("h1").text() == "lobby" && document.title == "lobby – Chat"`)
+	b.until("people", `$("#people").text() == "1 person"`)
+	b.typeKeys("hello, lobby" + enter)
+	b.until("echo", entries+`.join() == "hello, lobby"`)
+	there := wstest.Upgrade(t, wstest.Dial(t, addr), "/lobby/ws")
+	b.until("people", `$("#people").text() == "2 people"`)
+	there.Conn.Close()
+	b.until("people", `$("#people").text() == "1 person"`)
+	elsewhere.Send(websocket.TextFrame, "hello, everyone")
+	elsewhere.Expect(websocket.TextFrame, "hello, everyone") // and not what the lobby said
+
+	b.run(`$("#menu summary").trigger("click")`, nil)
+	b.until("menu", `$("#menu").prop("open") && $("#link").val() == "http://`+addr+`/lobby/"`)
+	b.screenshot("rooms.png")
+	b.onPhone()
+	b.screenshot("rooms-phone.png")
+	b.run(`$("#share").trigger("click")`, nil)
+	b.until("link", `$("#shared").text() == "Copied"`)
+	b.run(`$("#other").val("kitchen table").trigger("focus"); $("#go")[0].requestSubmit()`, nil)
+	b.until("refusal", `$("#other").is(":invalid") && location.pathname == "/lobby/"`)
+	b.run(`$("#other").val(" Kitchen "); $("#go")[0].requestSubmit()`, nil)
+	b.until("other room", `location.pathname == "/kitchen/" && $("h1").text() == "kitchen" && $("#word").text() == "live"`)
+	b.until("empty log", entries+`.length == 0 && $("#outbox *").length == 0`)
+	b.run(`$("#other").val(""); $("#go")[0].requestSubmit()`, nil)
+	b.until("room without a name", `location.pathname == "/" && $("h1").text() == "Chat" && `+entries+`.join() == "hello, everyone"`)
+	b.run(`$("#menu summary").trigger("click")`, nil)
+	b.run(`$("#other").trigger("focus")`, nil)
+	b.typeKeys("lobby" + enter)
+	b.until("first room again", `location.pathname == "/lobby/" && `+entries+`.join() == "hello, lobby"`)
+	b.cleanConsole()
+}
+
+// Where there are too many rooms, the page says so, and tries again.
+func testTooManyRooms(t *testing.T, driver chromedriver) {
+	addr := startProgram(t, "-rooms", "1").addr
+	ann := wstest.Upgrade(t, wstest.Dial(t, addr), "/full/ws")
+	b := driver.open(t)
+	b.onPhone()
+	b.visit("http://" + addr + "/" + strings.Repeat("other", 12) + "/")
+	b.until("word of it", `$("#word").text() == "too many rooms" && /^, next try in [1-5] s$/.test($("#wait").text())`)
+	b.until("header as wide as the phone", `document.documentElement.scrollWidth == 320`)
+	b.run(`$("#menu").prop("open", true)`, nil)
+	b.until("menu within the phone", `$("#menu > div")[0].getBoundingClientRect().left >= 0`)
+	b.screenshot("crowded.png")
+	ann.Conn.Close()
+	b.untilLive()
+}
+
+// The page shows when a line was said, by the server's clock; and passes over what it doesn't know.
+func testEvents(t *testing.T, driver chromedriver) {
+	chat, _ := url.Parse("http://" + startProgram(t).addr)
+	past := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
+	now := time.Now().Add(time.Hour)
+	events := []any{
+		"EPOCH 5 8",
+		fmt.Appendf(nil, `{"people":12,"now":%d,"said":[[2,%d],[1,%d]],"future":{"x":[1,null]}}`, now.UnixMilli(), past.UnixMilli(), past.Add(time.Hour).UnixMilli()),
+		"one\ntwo",
+		[]byte(`{"weather":"fine","people":13}`),
+		"three\nfour",
+		[]byte(`{}`),
+		"five",
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(chat))
+	mux.Handle("/ws", websocket.Server{Handler: func(ws *websocket.Conn) {
+		for _, event := range events {
+			websocket.Message.Send(ws, event)
+		}
+		io.Copy(io.Discard, ws)
+	}})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	b := driver.open(t)
+	b.enter(server.URL + "/")
+	b.until("lines", entries+`.join() == "one,two,three,four,five" && $("#people").text() == "13 people"`)
+	b.until("times", fmt.Sprintf(`$("#lines time").get().slice(0, 3).map(time => time.dateTime).join() == "2001-02-03T04:05:06.000Z,2001-02-03T04:05:06.000Z,2001-02-03T05:05:06.000Z" &&
+		$("#lines time").get().slice(3).every(time => Math.abs(new Date(time.dateTime) - %d) < 60000)`, now.UnixMilli()))
+	b.cleanConsole()
+}
+
+// With -state, a page does not notice that the server was restarted, but for a moment.
+func testRestartWithState(t *testing.T, driver chromedriver) {
+	addr, dir := freeAddr(t), t.TempDir()
+	p := startProgram(t, "-addr", addr, "-state", dir)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/lobby/")
+	b.typeKeys("before" + enter)
+	b.until("echo", entries+`.join() == "before"`)
+	p.Process.Signal(syscall.SIGTERM)
+	b.until("word of it", `$("#word").text() == "offline"`)
+	b.typeKeys("meanwhile" + enter)
+	p.Wait()
+	startProgram(t, "-addr", addr, "-state", dir)
+	b.untilLive()
+	b.typeKeys("after" + enter)
+	b.until("each line once", entries+`.join() == "before,meanwhile,after" && $("#outbox *").length == 0`)
+	b.until("no word of a restart", notices+`.join() == "The server is shutting down."`)
 }
 
 // However long the pause is, the page connects when the network comes back, or the tab
@@ -263,18 +372,18 @@ func testLimit(t *testing.T, driver chromedriver) {
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	b.typeKeys("short")
-	b.until("no count", `$("#room").is(":hidden")`)
+	b.until("no count", `$("#left").is(":hidden")`)
 	b.typeKeys(strings.Repeat("é", 45))
-	b.until("count", `$("#room").text() == "5 bytes left" && $("#room").is(":visible")`)
+	b.until("count", `$("#left").text() == "5 bytes left" && $("#left").is(":visible")`)
 	b.typeKeys("éé1")
-	b.until("nothing left", `$("#room").text() == "0 bytes left" && !$("#send").prop("disabled")`)
+	b.until("nothing left", `$("#left").text() == "0 bytes left" && !$("#send").prop("disabled")`)
 	b.typeKeys("2" + enter)
-	b.until("too long", `$("#room").text() == "1 byte too long" && $("#send").prop("disabled") && $("#msg").val().endsWith("12") && $("#outbox *").length == 0`)
+	b.until("too long", `$("#left").text() == "1 byte too long" && $("#send").prop("disabled") && $("#msg").val().endsWith("12") && $("#outbox *").length == 0`)
 	b.screenshot("limit.png")
 	b.typeKeys(backspace + enter)
 	b.until("sent", entries+`[0] == "short" + "é".repeat(47) + "1"`)
 	b.run(`$("#name").val("Ann").trigger("input"); $("#msg").val("x".repeat(96)).trigger("input")`, nil)
-	b.until("the name's bytes, too", `$("#room").text() == "1 byte too long"`)
+	b.until("the name's bytes, too", `$("#left").text() == "1 byte too long"`)
 }
 
 // A server that is killed and comes back on the same port is told from a pause; what
@@ -296,7 +405,7 @@ func testRestart(t *testing.T, driver chromedriver) {
 	b.run(`$("#now").trigger("click")`, nil)
 	b.untilLive()
 	b.until("everything once", entries+`.join() == "before,one,two,three" && $("#outbox *").length == 0`)
-	b.until("word of the restart", notices+`.join() == "The server was restarted."`)
+	b.until("word of the restart", notices+`.join() == "The room was restarted."`)
 	ann := wstest.Upgrade(t, wstest.Dial(t, addr), "/ws?since=")
 	ann.ReadFrame() // its position
 	ann.ExpectLines("one", "two", "three")
@@ -306,6 +415,15 @@ func testRestart(t *testing.T, driver chromedriver) {
 	startProgram(t, "-addr", addr)
 	b.untilLive() // by itself
 	b.until("what was there before", entries+`.join() == "before,one,two,three" && `+notices+`.length == 2`)
+
+	// The numbers of own messages were those of the runs before.
+	ann = wstest.Join(t, addr)
+	ann.Send(websocket.TextFrame, "another's")
+	b.until("another's", entries+`.length == 5`)
+	b.typeKeys("own" + enter)
+	b.until("own", entries+`.length == 6`)
+	ann.Send(websocket.TextFrame, "another's")
+	b.until("own message alone set off", `$(".entry").get().slice(4).map(e => e.classList.contains("own")).join() == "false,true,false"`)
 }
 
 // A message that the server does not take is seen to be not sent, and is not tried
@@ -316,7 +434,7 @@ func testFullRoom(t *testing.T, driver chromedriver) {
 	ann := wstest.DialWS(t, addr)
 	b := driver.open(t)
 	b.visit("http://" + addr + "/")
-	b.until("word of it", `$("#word").text() == "room full" && $("#now").is(":visible") && /^, next try in [1-5] s$/.test($("#wait").text())`)
+	b.until("word of it", `$("#word").text() == "chat is full" && $("#now").is(":visible") && /^, next try in [1-5] s$/.test($("#wait").text())`)
 	b.screenshot("full.png")
 	b.typeKeys("let me in" + enter)
 	ann.Close()
@@ -483,7 +601,8 @@ func testAccessibility(t *testing.T, driver chromedriver) {
 		b.run(`$("#log")[0].scrollTop = 0`, nil)
 		wstest.Say(t, ws, "below")
 		b.typeKeys(strings.Repeat("x", 105))
-		b.until("everything to be seen", `$("#below").is(":visible") && $("#room").is(":visible")`)
+		b.run(`$("#menu").prop("open", true)`, nil)
+		b.until("everything to be seen", `$("#below").is(":visible") && $("#left").is(":visible")`)
 		b.run(axe+`; window.found = null; axe.run().then(r => { found = r.violations.map(v => v.id + ": " + v.nodes.map(n => n.html + n.failureSummary).join()); })`, nil)
 		b.until("verdict", `found`)
 		var found []string
@@ -542,7 +661,7 @@ func testPhone(t *testing.T, driver chromedriver) {
 	b.until("conversation", entries+`.length == 6 && $("#outbox *").length == 0`)
 	b.screenshot("chat.png")
 
-	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true})
+	b.onPhone()
 	b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": "dark"}}})
 	wstest.Say(t, ws, "Bob: "+strings.Repeat("nowheretobreakthis", 4))
 	b.until("another line", entries+`.length == 7`)

@@ -150,9 +150,9 @@ type peer struct {
 	ws *websocket.Conn
 }
 
-func join(t *testing.T, addr string) peer {
+func join(t *testing.T, addr, room string) peer {
 	t.Helper()
-	ws, err := websocket.Dial("ws://"+addr+"/chat/ws", "", "http://"+addr)
+	ws, err := websocket.Dial("ws://"+addr+"/chat/"+room+"ws", "", "http://"+addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,16 +200,19 @@ func TestBehindAProxy(t *testing.T) {
 			get(t, "http://"+p.addr+"/chat/", 200)
 			get(t, "http://"+p.addr+"/chat/assets/jquery.min.js", 200)
 			get(t, "http://"+p.addr+"/chat/ws", 426)
+			get(t, "http://"+p.addr+"/chat/Lobby", 200) // by way of /chat/lobby/
+			get(t, "http://"+p.addr+"/chat/lobby/ws", 426)
 
-			ann, bob := join(t, p.addr), join(t, p.addr)
+			ann, bob := join(t, p.addr, ""), join(t, p.addr, "")
 			meet("hello", ann, bob)
 			meet("hello yourself", bob, ann)
+			meet("hello, lobby", join(t, p.addr, "lobby/"), join(t, p.addr, "lobby/"))
 
 			if _, err := websocket.Dial("ws://"+p.addr+"/chat/ws", "", "http://evil.example"); err == nil {
 				t.Error("a page of another origin may connect")
 			}
 			wstest.Until(t, "a peer's address is logged", func() bool {
-				return regexp.MustCompile(`reason="other origin" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`).MatchString(log.String())
+				return regexp.MustCompile(`reason="other origin" room="" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`).MatchString(log.String())
 			})
 
 			if wstest.Long {
@@ -228,7 +231,7 @@ func TestBehindAProxy(t *testing.T) {
 				}
 				return listens(more)
 			})
-			carol := join(t, more)
+			carol := join(t, more, "")
 			meet("who was here before is here", ann, bob, carol)
 			meet("and who is new is, too", carol, ann, bob)
 		})

@@ -22,6 +22,7 @@ import (
 // vars are the counters that /debug/vars shows.
 type vars struct {
 	Chat struct {
+		Rooms          int            `json:"rooms"`
 		Connections    int            `json:"connections"`
 		Ever           int            `json:"connections_ever"`
 		LinesReceived  int            `json:"lines_received"`
@@ -67,7 +68,7 @@ func TestCounters(t *testing.T) {
 		return got.Chat.Connections == 1
 	})
 	want := vars{}.Chat
-	want.Connections, want.Ever = 1, 2
+	want.Rooms, want.Connections, want.Ever = 1, 1, 2
 	want.LinesReceived, want.LinesDelivered = 3, 6
 	want.BytesReceived, want.BytesDelivered = 3+7, 2*(3+7)
 	want.Refused = map[string]int{"no upgrade": 3, "other origin": 1}
@@ -135,8 +136,8 @@ func TestLogOfPeers(t *testing.T) {
 		shape.WriteString(regexp.MustCompile(`^time=\S+ |127.0.0.1:\d+`).ReplaceAllString(line, ""))
 	}
 	want := `level=INFO msg=listening url=http:///
-level=INFO msg="handshake refused" reason="other origin" peer= x_forwarded_for="1.2.3.4\" level=ERROR msg=\"hacked \u202e\xff` + strings.Repeat("x", 100-len("1.2.3.4\" level=ERROR msg=\"hacked \u202e\xff")) + `"
-level=INFO msg="connection closed" code=1003 reason="this is a text chat" peer= x_forwarded_for=""
+level=INFO msg="handshake refused" reason="other origin" room="" peer= x_forwarded_for="1.2.3.4\" level=ERROR msg=\"hacked \u202e\xff` + strings.Repeat("x", 100-len("1.2.3.4\" level=ERROR msg=\"hacked \u202e\xff")) + `"
+level=INFO msg="connection closed" code=1003 reason="this is a text chat" room="" peer= x_forwarded_for=""
 level=INFO msg=stopped
 `
 	if shape.String() != want {

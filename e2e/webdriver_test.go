@@ -211,6 +211,12 @@ func (b *browser) devtools(method string, params map[string]any) {
 	b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": method, "params": params}, nil)
 }
 
+// onPhone makes the window as small as a phone's.
+func (b *browser) onPhone() {
+	b.t.Helper()
+	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true})
+}
+
 // until waits for an expression in the page to become true.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"time"
+
+	"golang.org/x/net/websocket"
+)
+
+// A room sends up to that many counts of its people a second, to all connections together: in one
+// with 10,000 each is told every ten seconds. A count costs as much as a short line: 1,000 of them
+// take a hundredth of a core.
+const maxCounts = 1000
+
+// Milliseconds up to which times of lines are told as one: a slow reader of short lines would get more of
+// times than of lines.
+const saidPrecision = 1000
+
+// event is what a client that joins with ?events is told beside lines, as a JSON object in a binary
+// message. No client can forge it: the server takes text only.
+type event struct {
+	People int        `json:"people,omitempty"` // connections in the room
+	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970
+	Said   [][2]int64 `json:"said,omitempty"`   // of lines to come: how many, and when they were said
+}
+
+// frame encodes e, with the time.
+func (e event) frame() *frame {
+	e.Now = time.Now().UnixMilli()
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // of numbers alone
+	}
+	return newFrame(websocket.BinaryFrame, b)
+}
+
+// tell sends c the number of people. If c is behind, it comes with the next batch, unless there is a newer
+// one until then.
+func (h *Hub) tell(c *Conn, count *frame) {
+	c.people = len(h.connections)
+	if c.behind {
+		c.pendingCount = count
+	} else {
+		h.send(c, []*frame{count}, 0)
+	}
+}
+
+// tellPeople tells everyone who does not know it how many people there are, in a large room not in every
+// sweep.
+func (h *Hub) tellPeople() {
+	if h.untold > 0 {
+		h.untold--
+		return
+	}
+	var count *frame // the same for all
+	for c := range h.connections {
+		if c.events && c.people != len(h.connections) {
+			if count == nil {
+				count = event{People: len(h.connections)}.frame()
+				h.untold = (len(h.connections) - 1) / maxCounts
+			}
+			h.tell(c, count)
+		}
+	}
+}
+
+// takeEvents returns what to tell c before frames of the stream that it did not get at once.
+func (c *Conn) takeEvents(held []heldFrame) (events []*frame) {
+	if c.pendingCount != nil {
+		events = append(events, c.pendingCount)
+		c.pendingCount = nil
+	}
+	if len(held) > 0 {
+		events = append(events, saidEvent(held).frame())
+	}
+	return events
+}
+
+// saidEvent says when frames were said. Those that were said within saidPrecision share a time.
+func saidEvent(frames []heldFrame) (e event) {
+	for _, f := range frames {
+		last, lines := len(e.Said)-1, int64(countLines(f.frame.lines))
+		if last >= 0 && f.said-e.Said[last][1] < saidPrecision && f.said >= e.Said[last][1] {
+			e.Said[last][0] += lines
+		} else {
+			e.Said = append(e.Said, [2]int64{lines, f.said})
+		}
+	}
+	return e
+}
