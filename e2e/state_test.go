@@ -152,7 +152,7 @@ func TestKills(t *testing.T) {
 	t.Parallel()
 	kills := 3
 	if wstest.Long {
-		kills = 100
+		kills = 40
 	}
 	addr, dir := freeAddr(t), t.TempDir()
 	for run := range kills {
