@@ -169,6 +169,9 @@ func TestRFC6455(t *testing.T) {
 }
 
 func TestRFC6455InPieces(t *testing.T) {
+	if !wstest.Long {
+		t.Skip("internal/ws has the same; with CHAT_TEST_LONG here, too")
+	}
 	t.Parallel()
 	rfc6455.Server{Start: startLimited, Target: "/ws", TextOnly: true}.TestInPieces(t)
 }

@@ -88,6 +88,7 @@ func TestJoiningIsBounded(t *testing.T) {
 // A peer that reads nothing, or too little to be waited for, is dropped; the others go on
 // as if it had never been there.
 func TestStuckPeerIsDropped(t *testing.T) {
+	t.Parallel()
 	t.Run("and told, if it reads too little", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := defaults

@@ -151,6 +151,7 @@ func TestUnfinishedRequestIsCutOff(t *testing.T) {
 }
 
 func TestHeadTooLarge(t *testing.T) {
+	t.Parallel()
 	addr, _ := startServer(t, 4096)
 	r, err := http.NewRequest("GET", "http://"+addr+"/", nil)
 	if err != nil {

@@ -221,7 +221,9 @@ func (b *browser) onPhone() {
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
 	var done bool
-	for deadline := time.Now().Add(20 * time.Second); !done; time.Sleep(20 * time.Millisecond) {
+	pause := 10 * time.Millisecond // grows: to ask takes the browser some milliseconds
+	for deadline := time.Now().Add(20 * time.Second); !done; time.Sleep(pause) {
+		pause = min(2*pause, 100*time.Millisecond)
 		if time.Now().After(deadline) {
 			var page string
 			b.run(`return document.body.innerText`, &page)

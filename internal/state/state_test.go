@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"chat/internal/wstest"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -214,8 +215,11 @@ func TestDamagedFiles(t *testing.T) {
 // A program that is killed while it writes leaves a whole stream behind, and no other file.
 func TestKilledWhileWriting(t *testing.T) {
 	path := t.TempDir()
-	last := uint64(0)
-	for n := range 200 {
+	last, kills := uint64(0), 40
+	if wstest.Long {
+		kills = 400
+	}
+	for n := range kills {
 		writer := exec.Command(os.Args[0])
 		writer.Env = append(os.Environ(), writeForever+"="+path)
 		if err := writer.Start(); err != nil {
