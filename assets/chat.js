@@ -242,6 +242,7 @@ $(function () {
     1013: 'This connection was too slow to follow.',
   };
   let socket;
+  let timeout; // for its first message
   let connection = 0; // its number
   let live = false; // the server has told the position
   let position; // {epoch, seq} of the next line
@@ -275,12 +276,13 @@ $(function () {
   }
 
   function connect() {
+    hangUp();
     clearTimeout(retry);
     retry = undefined;
     setState('connecting');
     socket = new WebSocket(address());
     socket.binaryType = 'arraybuffer';
-    const timeout = setTimeout(() => lost('no answer'), 10000);
+    timeout = setTimeout(() => lost('no answer'), 10000);
     socket.onmessage = function (event) {
       clearTimeout(timeout);
       arrive(event.data);
@@ -294,12 +296,20 @@ $(function () {
       };
     };
     socket.onclose = function (event) {
-      clearTimeout(timeout);
       lost(reasons[event.code]);
       if ([1003, 1007, 1009].includes(event.code)) {
         refuse();
       }
     };
+  }
+
+  // hangUp gives up the socket, if there is one.
+  function hangUp() {
+    clearTimeout(timeout);
+    if (socket) {
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+    }
   }
 
   // arrive begins a connection at the position that the server tells: EPOCH SEQ END.
@@ -369,8 +379,7 @@ $(function () {
 
   // lost gives up the connection, and tries again after a while.
   function lost(why) {
-    socket.onmessage = socket.onclose = null;
-    socket.close();
+    hangUp();
     if (live && why) {
       notice(why);
     }

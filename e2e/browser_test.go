@@ -402,8 +402,9 @@ func testRestart(t *testing.T, driver chromedriver) {
 	b.screenshot("offline.png")
 
 	second := startProgram(t, "-addr", addr)
-	b.run(`$("#now").trigger("click")`, nil)
+	b.run(`$("#now").trigger("click").trigger("click")`, nil)
 	b.untilLive()
+	b.until("one connection", `$("#people").text() == "1 person"`)
 	b.until("everything once", entries+`.join() == "before,one,two,three" && $("#outbox *").length == 0`)
 	b.until("word of the restart", notices+`.join() == "The room was restarted."`)
 	ann := wstest.Upgrade(t, wstest.Dial(t, addr), "/ws?since=")
