@@ -265,7 +265,6 @@ func (r *bubble) speed(d time.Duration) int {
 // A peer that takes minSpeed, bit by bit or in lumps of up to ten seconds, is not dropped, whatever
 // is said; and the room has minSpeed meanwhile.
 func TestReadersAreNotDropped(t *testing.T) {
-	t.Parallel()
 	const lump = 9900 * time.Millisecond
 	phase := 30 * time.Second
 	if wstest.Long {
@@ -305,7 +304,6 @@ func TestReadersAreNotDropped(t *testing.T) {
 
 // Peers that take less than minSpeed, however they share it out, can't slow the room further.
 func TestTricklers(t *testing.T) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := startBubble(t, defaults)
 		for i := range 8 {
@@ -325,7 +323,6 @@ func TestTricklers(t *testing.T) {
 // Peers that don't read, and come one after another, delay no line of a room that says no more than
 // heldSpeed.
 func TestPeersWhoComeAndDoNotRead(t *testing.T) {
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l, _ := startInBubble(t)
 		ann := wstest.Upgrade(t, l.Dial(t), "/ws")
@@ -358,7 +355,6 @@ func TestPeersWhoComeAndDoNotRead(t *testing.T) {
 
 // Readers are not dropped either while peers come and go, or fetch the past.
 func TestReadersAreNotDroppedMeanwhile(t *testing.T) {
-	t.Parallel()
 	t.Run("others come and go", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := startBubble(t, defaults, readPattern{400 << 10, 9900 * time.Millisecond})

@@ -627,7 +627,6 @@ func TestDiskFull(t *testing.T) {
 
 // All rooms that talk are written in turn.
 func TestKeepingManyRooms(t *testing.T) {
-	t.Parallel()
 	cfg := keeping(t)
 	const many = 100
 	synctest.Test(t, func(t *testing.T) {

@@ -35,10 +35,7 @@ func (c Crowd) Speak(p *Client, speaker int) {
 func (c Crowd) Listen(p *Client) {
 	next := make([]int, c.Speakers)
 	for left := c.Speakers * c.Each; left > 0; {
-		opcode, message, err := p.ReadFrame()
-		if err == nil && opcode == websocket.PingFrame {
-			continue // it was silent for long
-		}
+		opcode, message, err := p.readPastPings()
 		if err != nil || opcode != websocket.TextFrame {
 			p.T.Errorf("%d lines are missing: %s, %v", left, Show(opcode, message), err)
 			return

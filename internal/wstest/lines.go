@@ -29,7 +29,7 @@ func (c *Client) Lines() func() (string, error) {
 	var waiting []string
 	return func() (string, error) {
 		if len(waiting) == 0 {
-			opcode, message, err := c.ReadFrame()
+			opcode, message, err := c.readPastPings()
 			if err == nil && opcode != websocket.TextFrame {
 				err = fmt.Errorf("got %s", Show(opcode, message))
 			}
@@ -49,7 +49,7 @@ func (c *Client) Lines() func() (string, error) {
 func (c *Client) ExpectLines(want ...string) {
 	c.T.Helper()
 	for n := 0; n < len(want); {
-		opcode, message, err := c.ReadFrame()
+		opcode, message, err := c.readPastPings()
 		if err != nil || opcode != websocket.TextFrame {
 			c.T.Fatalf("got %s, %v; want line %d: %q", Show(opcode, message), err, n, want[n])
 		}
