@@ -169,6 +169,12 @@ func testRooms(t *testing.T, driver chromedriver) {
 	b.run(`$("#other").trigger("focus")`, nil)
 	b.typeKeys("lobby" + enter)
 	b.until("first room again", `location.pathname == "/lobby/" && `+entries+`.join() == "hello, lobby"`)
+
+	// Where the system has a share sheet, the link goes there.
+	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "navigator.share = async data => window.shared = data"})
+	b.enter("http://" + addr + "/lobby/")
+	b.run(`$("#share").trigger("click")`, nil)
+	b.until("link in the share sheet", `$("#share").text() == "Share" && shared.url == "http://`+addr+`/lobby/" && shared.title == "lobby – Chat"`)
 	b.cleanConsole()
 }
 
@@ -641,6 +647,10 @@ func testProxiedPage(t *testing.T, driver chromedriver) {
 	b.enter(proxy.URL + "/a/room/")
 	b.typeKeys("through the proxy" + enter)
 	b.until("echo", entries+`.join() == "through the proxy"`)
+	b.enter(proxy.URL + "/a/room/Lobby")
+	b.until("room", `location.pathname == "/a/room/lobby/" && $("#link").val() == location.href`)
+	b.run(`$("#other").val(""); $("#go")[0].requestSubmit()`, nil)
+	b.until("room without a name", `location.pathname == "/a/room/" && `+entries+`.join() == "through the proxy"`)
 	b.cleanConsole()
 }
 

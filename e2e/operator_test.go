@@ -47,6 +47,7 @@ func (p program) counted(t *testing.T) (v vars) {
 	return v
 }
 
+// Counters and the log are of all rooms together.
 func TestCounters(t *testing.T) {
 	p := startProgram(t, "-debug", "127.0.0.1:0")
 	ann, bob := wstest.Join(t, p.addr), wstest.Join(t, p.addr)
@@ -55,8 +56,11 @@ func TestCounters(t *testing.T) {
 		ann.Expect(websocket.TextFrame, line)
 		bob.Expect(websocket.TextFrame, line)
 	}
+	carl := wstest.Upgrade(t, wstest.Dial(t, p.addr), "/lobby/ws")
+	carl.Send(websocket.TextFrame, "four")
+	carl.Expect(websocket.TextFrame, "four")
 	for range 3 {
-		wstest.Get(t, p.addr, "/ws")
+		wstest.Get(t, p.addr, "/lobby/ws")
 	}
 	wstest.Handshake(t, p.addr, http.Header{"Origin": {"http://evil.example"}})
 	bob.Send(websocket.CloseFrame, "")
@@ -65,15 +69,18 @@ func TestCounters(t *testing.T) {
 	var got vars
 	wstest.Until(t, "one connection is closed", func() bool {
 		got = p.counted(t)
-		return got.Chat.Connections == 1
+		return got.Chat.Connections == 2
 	})
 	want := vars{}.Chat
-	want.Rooms, want.Connections, want.Ever = 1, 1, 2
-	want.LinesReceived, want.LinesDelivered = 3, 6
-	want.BytesReceived, want.BytesDelivered = 3+7, 2*(3+7)
+	want.Rooms, want.Connections, want.Ever = 2, 2, 3
+	want.LinesReceived, want.LinesDelivered = 4, 7
+	want.BytesReceived, want.BytesDelivered = 3+7+4, 2*(3+7)+4
 	want.Refused = map[string]int{"no upgrade": 3, "other origin": 1}
 	if fmt.Sprint(got.Chat) != fmt.Sprint(want) {
 		t.Errorf("counted %+v, want %+v", got.Chat, want)
+	}
+	if n := strings.Count(p.log.String(), "room=lobby"); n != 3 {
+		t.Errorf("three refusals are logged with their room %d times: %s", n, p.log)
 	}
 }
 
