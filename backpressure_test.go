@@ -569,7 +569,7 @@ func TestSlowJoiners(t *testing.T) {
 				wg.Go(func() { hearSpeech(joiner, first) })
 			}
 			const short = 200
-			rate := speed / 4 / short
+			rate := speed / 2 / short
 			speech{short, rate, rate * history * size / (speed / 2), history}.give(talker)
 			wg.Wait()
 			if n := rooms.counters.throttled.Value() - before; n > 0 {

@@ -217,7 +217,7 @@ func (r *rooms) expire() {
 	}
 }
 
-// run ends rooms that are empty, and runs the keeper, until ctx is done. Then it drains all rooms, and
+// run ends rooms that have been empty for long, and runs the keeper, until ctx is done. Then it drains all rooms, and
 // returns when all connections are closed.
 func (r *rooms) run(ctx context.Context) {
 	var keeping sync.WaitGroup

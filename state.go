@@ -10,17 +10,19 @@ import (
 )
 
 const (
-	// Writing takes up to one part in that many of the time, and of what the disk can do.
-	maxWriteShare = 4
+	// After a write the keeper rests for that many times as long: it takes up to a quarter of the time, and
+	// of what the disk can do.
+	writeRest = 3
 
 	// Files of rooms that ended are removed with this period.
 	forgetPeriod = 10 * time.Second
 )
 
-// keeper keeps the streams of rooms in a directory, so that they go on after a restart. Its own
-// goroutine, run, owns its fields, but for due, on which Hubs send. The zero keeper keeps nothing.
+// keeper keeps the streams of rooms in a directory, so that they go on after a restart. One goroutine,
+// run, owns it, and close when run has returned; Hubs use wants and offer. The zero keeper keeps
+// nothing.
 type keeper struct {
-	dir     *state.Dir
+	dir     *state.Dir      // nil without -state
 	files   map[string]bool // rooms of which there is a file
 	failing map[string]bool // rooms whose stream could not be written
 	due     chan *Hub       // Hubs whose streams are to be written, each once
@@ -75,7 +77,7 @@ func (k *keeper) run(ctx context.Context, exists func(name string) bool) {
 			if s, ok := h.snapshot(); ok {
 				k.save(h, s)
 			}
-			due, rested = nil, time.After(time.Since(began)*(maxWriteShare-1))
+			due, rested = nil, time.After(writeRest*time.Since(began))
 		case <-rested:
 			due, rested = k.due, nil
 		case <-forget.C:

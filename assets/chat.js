@@ -339,7 +339,7 @@ $(function () {
   // learn takes an event.
   function learn({people, now, said: times}) {
     if (now) {
-      skew = Math.max(skew ?? -Infinity, now - Date.now()); // as the event says that came the fastest
+      skew = Math.max(skew ?? -Infinity, now - Date.now()); // the event that came fastest is the best clock
     }
     if (times) {
       said.push(...times);

@@ -556,7 +556,7 @@ func testReloadOffline(t *testing.T, driver chromedriver) {
 
 // At a thousand lines a second the page draws, answers and stays small.
 func testFlood(t *testing.T, driver chromedriver) {
-	const rate, seconds = 1000, 2
+	const rate, seconds = 1000, 3
 	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")

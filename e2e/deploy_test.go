@@ -264,7 +264,12 @@ func TestUnit(t *testing.T) {
 			t.Errorf("systemd-analyze %s: %v\n%s", args, err, out)
 		}
 	}
-	flags := regexp.MustCompile(`ExecStart=\S+(.*)`).FindStringSubmatch(snippet(t, "chat.service", nil))
+	text := snippet(t, "chat.service", nil)
+	kept := regexp.MustCompile(`(?m)^StateDirectory=(.*)$`).FindStringSubmatch(text)
+	if kept == nil || !strings.Contains(text, "-state /var/lib/"+kept[1]+"\n") {
+		t.Errorf("-state is not the StateDirectory %q", kept)
+	}
+	flags := regexp.MustCompile(`ExecStart=\S+(.*)`).FindStringSubmatch(text)
 	out, err := exec.Command(built, append(strings.Fields(flags[1]), "-h")...).CombinedOutput()
 	if err != nil {
 		t.Errorf("the flags in the unit: %v\n%s", err, out)

@@ -19,7 +19,7 @@ import (
 	"chat/internal/wstest"
 )
 
-var soakFor = flag.Duration("soak", time.Second, "how long TestSoak lasts; from a minute on it looks at the heap, too")
+var soakFor = flag.Duration("soak", 3*time.Second, "how long TestSoak lasts; from a minute on it looks at the heap, too")
 
 // soak is what a room goes through.
 type soak struct {

@@ -57,15 +57,12 @@ func (r *regular) visit(conn net.Conn) (over bool, err error) {
 	if err != nil {
 		return false, nil // it is being stopped
 	}
-	_, position, err := p.ReadFrame()
+	epoch, seq, _, err := readPosition(p)
 	if err != nil {
 		return false, nil
 	}
-	var epoch string
-	var seq, end int
-	fmt.Sscan(position, &epoch, &seq, &end)
 	if r.epoch != "" && (epoch != r.epoch || seq != len(r.lines)) {
-		return false, fmt.Errorf("was at %s.%d, and came back at %s", r.epoch, len(r.lines), position)
+		return false, fmt.Errorf("was at %s.%d, and came back at %s.%d", r.epoch, len(r.lines), epoch, seq)
 	}
 	r.epoch = epoch
 	if r.speaks {
@@ -83,6 +80,15 @@ func (r *regular) visit(conn net.Conn) (over bool, err error) {
 			return true, nil
 		}
 	}
+}
+
+// readPosition reads the first message that a client with ?since= gets.
+func readPosition(p *wstest.Client) (epoch string, seq, end int, err error) {
+	_, message, err := p.ReadFrame()
+	if err == nil {
+		_, err = fmt.Sscan(message, &epoch, &seq, &end)
+	}
+	return epoch, seq, end, err
 }
 
 // speak says lines of which each is another, until done is closed.
@@ -174,10 +180,10 @@ func TestKills(t *testing.T) {
 // numberedBy reads the lines that p gets on joining, "RUN N" each, in which each run counts from 0. It
 // returns them.
 func numberedBy(t *testing.T, p *wstest.Client) (lines [][2]int) {
-	_, position, _ := p.ReadFrame()
-	var epoch string
-	var seq, end int
-	fmt.Sscan(position, &epoch, &seq, &end)
+	_, seq, end, err := readPosition(p)
+	if err != nil {
+		t.Fatal(err)
+	}
 	next := p.Lines()
 	for range end - seq {
 		line, err := next()

@@ -78,7 +78,11 @@ func Open(path string) (d *Dir, complete bool, err error) {
 // begin checks that the directory can be used, and marks it as in use. It reports whether it was
 // marked as closed.
 func (d *Dir) begin() (complete bool, err error) {
-	if info, err := d.lock.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := d.lock.Stat()
+	if err != nil {
+		return false, err
+	}
+	if !info.Mode().IsRegular() {
 		return false, fmt.Errorf("%s: not a regular file", d.lock.Name()) // a pipe would be read for ever
 	}
 	before, err := io.ReadAll(io.LimitReader(d.lock, int64(len(inUse))))
