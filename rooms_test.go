@@ -515,6 +515,28 @@ func TestKeeping(t *testing.T) {
 	})
 }
 
+// A room that was restored is not written before something is said.
+func TestRestoredRoomIsNotWritten(t *testing.T) {
+	cfg := keeping(t)
+	synctest.Test(t, func(t *testing.T) {
+		l, stop := startInBubbleWith(t, cfg)
+		sayNumbered(t, wstest.Upgrade(t, l.Dial(t), "/lobby/ws"), 0, 10)
+		stop()
+		written := modified(t, cfg, "lobby")
+		l, stop = startInBubbleWith(t, cfg)
+		ann := wstest.Upgrade(t, l.Dial(t), "/lobby/ws")
+		time.Sleep(time.Minute / 2)
+		if modified(t, cfg, "lobby") != written {
+			t.Error("written while nothing was said")
+		}
+		sayNumbered(t, ann, 10, 11)
+		stop()
+		if modified(t, cfg, "lobby") == written {
+			t.Error("not written when something was said")
+		}
+	})
+}
+
 // fileOf returns what is kept of a room, or "".
 func fileOf(t testing.TB, cfg config, room string) string {
 	b, err := os.ReadFile(filepath.Join(cfg.state, "room-"+room+".txt"))
