@@ -213,6 +213,7 @@ func (a attack) run(t *testing.T, p program, dial func(testing.TB, string) net.C
 	for range 3 {
 		honest = append(honest, wstest.Upgrade(t, dial(t, p.addr), "/ws"))
 	}
+	wstest.Crowd{Speakers: len(honest), Each: 1}.Meet(honest) // so that all their goroutines run
 	before, joined := p.holds(t), p.counted(t).Chat.Ever
 	lasts := time.Second / 2
 	if wstest.Long {

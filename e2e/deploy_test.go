@@ -57,12 +57,13 @@ func start(t *testing.T, name string, args ...string) (*exec.Cmd, *output) {
 }
 
 // listens reports whether something listens there.
-func listens(addr string) bool {
-	conn, err := net.Dial("tcp", addr)
+// serves reports whether a proxy answers at addr. A proxy that starts may take a connection and reset it.
+func serves(addr string) bool {
+	response, err := http.Get("http://" + addr + "/chat/")
 	if err != nil {
 		return false
 	}
-	conn.Close()
+	response.Body.Close()
 	return true
 }
 
@@ -122,7 +123,7 @@ func startNginx(t *testing.T, chat string) proxy {
 	}
 	file := write(t, dir, "nginx.conf", config(addr))
 	cmd, _ := start(t, "nginx", "-c", file, "-e", "stderr")
-	wstest.Until(t, "nginx listens", func() bool { return listens(addr) })
+	wstest.Until(t, "nginx serves", func() bool { return serves(addr) })
 	return proxy{addr, func(more string) {
 		write(t, dir, "nginx.conf", config(addr, more))
 		cmd.Process.Signal(syscall.SIGHUP)
@@ -137,7 +138,7 @@ func startHAProxy(t *testing.T, chat string) proxy {
 	}
 	file := write(t, dir, "haproxy.cfg", config(addr))
 	cmd, _ := start(t, "haproxy", "-W", "-db", "-f", file)
-	wstest.Until(t, "haproxy listens", func() bool { return listens(addr) })
+	wstest.Until(t, "haproxy serves", func() bool { return serves(addr) })
 	return proxy{addr, func(more string) {
 		write(t, dir, "haproxy.cfg", config(addr+","+more))
 		cmd.Process.Signal(syscall.SIGUSR2)
@@ -229,7 +230,7 @@ func TestBehindAProxy(t *testing.T) {
 					p.reload(more)
 					reloaded = time.Now()
 				}
-				return listens(more)
+				return serves(more)
 			})
 			carol := join(t, more, "")
 			meet("who was here before is here", ann, bob, carol)
