@@ -118,7 +118,7 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	for range min(a.size, 16) {
 		speakers = append(speakers, func(lines int) {
 			for range lines {
-				hub.broadcast <- textFrame(line)
+				hub.broadcast <- connFrame{conns[0], textFrame(line)}
 			}
 		})
 	}

@@ -90,6 +90,11 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	if refused := ws.CheckRequest(r, h.rooms.cfg.origins); refused != nil {
 		return refused
 	}
+	query := r.URL.Query()
+	senderID, senderTaken, refused := parseSender(query)
+	if refused != nil {
+		return refused
+	}
 	hub, refused := h.rooms.enter(room)
 	if refused != nil {
 		return refused
@@ -105,7 +110,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	if rate := h.rooms.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
-	query := r.URL.Query()
+	c.senderID, c.senderTaken = senderID, senderTaken
 	c.events = query.Has("events")
 	if query.Has("since") {
 		since := strings.Clone(query.Get("since"))
@@ -166,13 +171,18 @@ type Conn struct {
 
 	since        *string            // the position that the peer asks for, as EPOCH.SEQ, or nil
 	events       bool               // whether the peer asks for events
+	senderID     string             // of the sender that the peer is, or ""
+	senderTaken  uint64             // messages of it that the peer knows to have been taken
 	limiter      *ratelimit.Limiter // of how fast the peer may speak, or nil; only readPump uses it
 	forwardedFor string             // what the peer, or a proxy, says of where it comes from
 
 	// What the Hub knows. Only the Hub uses it.
 	delivery
-	people                int    // the count that the peer was told
-	pendingCount          *frame // the event with it, if c is behind
+	people                int     // the count that the peer was told
+	countPending          bool    // it is told with the next batch
+	sender                *sender // nil if the peer says nothing of it
+	sent                  uint64  // the number of the last message from the peer
+	acknowledged          uint64  // the number of the last one that the peer was told was taken
 	readWatch, writeWatch watch
 
 	// What the pumps tell the Hub.
@@ -273,7 +283,7 @@ func (c *Conn) broadcast(messages *ws.Reader) error {
 		c.limiter.Take()
 	}
 	select {
-	case c.hub.broadcast <- textFrame(lines):
+	case c.hub.broadcast <- connFrame{c, textFrame(lines)}:
 		return err
 	case <-c.expired:
 	case <-c.hub.done:
@@ -364,7 +374,7 @@ func (c *Conn) close() {
 // pong answers a ping.
 func (c *Conn) pong(payload []byte) error {
 	select {
-	case c.hub.pongs <- pong{c, newFrame(websocket.PongFrame, payload)}:
+	case c.hub.pongs <- connFrame{c, newFrame(websocket.PongFrame, payload)}:
 	case <-c.hub.done:
 	}
 	return nil

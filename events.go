@@ -22,6 +22,7 @@ type event struct {
 	People int        `json:"people,omitempty"` // connections in the room
 	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970
 	Said   [][2]int64 `json:"said,omitempty"`   // of lines to come: how many, and when they were said
+	Taken  *uint64    `json:"taken,omitempty"`  // the number of the client's last message that was taken
 }
 
 // frame encodes e, with the time.
@@ -34,13 +35,11 @@ func (e event) frame() *frame {
 	return newFrame(websocket.BinaryFrame, b)
 }
 
-// tell sends c the number of people. If c is behind, it comes with the next batch, unless there is a newer
-// one until then.
+// tell sends c the number of people. If c is behind, it comes with the next batch.
 func (h *Hub) tell(c *Conn, count *frame) {
 	c.people = len(h.connections)
-	if c.behind {
-		c.pendingCount = count
-	} else {
+	c.countPending = c.behind
+	if !c.behind {
 		h.send(c, []*frame{count}, 0)
 	}
 }
@@ -64,27 +63,30 @@ func (h *Hub) tellPeople() {
 	}
 }
 
-// takeEvents returns what to tell c before frames of the stream that it did not get at once.
-func (c *Conn) takeEvents(held []heldFrame) (events []*frame) {
-	if c.pendingCount != nil {
-		events = append(events, c.pendingCount)
-		c.pendingCount = nil
+// appendEvent appends to frames the event that tells c all that it is to know before frames of the
+// stream that it did not get at once, if there is any.
+func (c *Conn) appendEvent(frames []*frame, held []heldFrame) []*frame {
+	e := event{Said: saidTimes(held)}
+	if c.countPending {
+		c.countPending = false
+		e.People = c.people
 	}
-	if len(held) > 0 {
-		events = append(events, saidEvent(held).frame())
+	e.Taken = c.acknowledge()
+	if e.People == 0 && e.Said == nil && e.Taken == nil {
+		return frames
 	}
-	return events
+	return append(frames, e.frame())
 }
 
-// saidEvent says when frames were said. Those that were said within saidPrecision share a time.
-func saidEvent(frames []heldFrame) (e event) {
+// saidTimes returns when frames were said. Those that were said within saidPrecision share a time.
+func saidTimes(frames []heldFrame) (said [][2]int64) {
 	for _, f := range frames {
-		last, lines := len(e.Said)-1, int64(countLines(f.frame.lines))
-		if last >= 0 && f.said-e.Said[last][1] < saidPrecision && f.said >= e.Said[last][1] {
-			e.Said[last][0] += lines
+		last, lines := len(said)-1, int64(countLines(f.frame.lines))
+		if last >= 0 && f.said-said[last][1] < saidPrecision && f.said >= said[last][1] {
+			said[last][0] += lines
 		} else {
-			e.Said = append(e.Said, [2]int64{lines, f.said})
+			said = append(said, [2]int64{lines, f.said})
 		}
 	}
-	return e
+	return said
 }

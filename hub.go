@@ -41,11 +41,11 @@ type Hub struct {
 	// Connections that have not unregistered, and may broadcast.
 	readers map[*Conn]bool
 
-	broadcast  chan *frame // lines
-	register   chan *Conn  // new connections
-	unregister chan *Conn  // connections from which nothing more will be broadcast
-	more       chan *Conn  // connections whose writePump has taken a batch that is marked more
-	pongs      chan pong   // answers to pings
+	broadcast  chan connFrame // lines
+	register   chan *Conn     // new connections
+	unregister chan *Conn     // connections from which nothing more will be broadcast
+	more       chan *Conn     // connections whose writePump has taken a batch that is marked more
+	pongs      chan connFrame // answers to pings
 
 	// Closed when the Hub drains: until drainDeadline it takes the lines that are on their
 	// way, and no new connections.
@@ -65,13 +65,16 @@ type Hub struct {
 	pending []*frame // for the next fan-outs
 	size    int      // bytes of their lines
 	stream  stream   // what was broadcast
+
+	unacknowledged []*Conn // whose senders are not told yet that what is pending was taken
+
 	backpressure
 
 	untold int // sweeps in which nobody is told how many people there are
 }
 
-// pong is a frame for one connection.
-type pong struct {
+// connFrame is a frame that came from a connection, or an answer to it.
+type connFrame struct {
 	conn  *Conn
 	frame *frame
 }
@@ -84,11 +87,11 @@ func newHub(r *rooms, name string, s stream) *Hub {
 		stream:      s,
 		connections: make(map[*Conn]bool),
 		readers:     make(map[*Conn]bool),
-		broadcast:   make(chan *frame),
+		broadcast:   make(chan connFrame),
 		register:    make(chan *Conn),
 		unregister:  make(chan *Conn),
 		more:        make(chan *Conn, 64), // writePumps rarely wait
-		pongs:       make(chan pong),
+		pongs:       make(chan connFrame),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
 		snapshots:   make(chan chan<- state.Stream),
@@ -185,6 +188,12 @@ func (h *Hub) add(c *Conn) {
 		c.behind = true
 		c.send <- batch{[]*frame{h.announcement(c.position)}, true}
 	}
+	if c.senderID != "" {
+		c.sender = h.stream.senders.join(c.senderID, c.senderTaken)
+		c.sent = c.sender.taken
+		c.acknowledged = math.MaxUint64 // nothing
+		h.unacknowledged = append(h.unacknowledged, c)
+	}
 	if c.events {
 		h.tell(c, event{People: len(h.connections)}.frame())
 	}
@@ -204,16 +213,24 @@ func (h *Hub) announcement(p position) *frame {
 // last lines.
 func (h *Hub) remove(c *Conn) {
 	delete(h.readers, c)
+	if c.sender != nil {
+		h.stream.senders.leave(c.sender)
+	}
 	if h.connections[c] && !h.isDraining() {
 		h.drop(c, h.unsent(c), c.closeReply)
 	}
 }
 
 // coalesce keeps f, and the frames that others have ready, for the next fan-out.
-func (h *Hub) coalesce(f *frame) {
+func (h *Hub) coalesce(f connFrame) {
 	for {
-		h.pending = append(h.pending, f)
-		h.size += len(f.lines)
+		if f.conn.sender != nil {
+			f.frame = h.unseen(f.conn, f.frame)
+		}
+		if f.frame != nil {
+			h.pending = append(h.pending, f.frame)
+			h.size += len(f.frame.lines)
+		}
 		if h.full() {
 			return
 		}
@@ -230,6 +247,7 @@ func (h *Hub) full() bool { return h.size > coalesceLimit }
 
 // flush broadcasts what is pending.
 func (h *Hub) flush() {
+	h.acknowledge()
 	if len(h.pending) == 0 {
 		return
 	}
@@ -296,7 +314,7 @@ func (h *Hub) batch(c *Conn, held []heldFrame) []*frame {
 	frames := c.pendingControl
 	c.pendingControl = nil
 	if c.events {
-		frames = append(frames, c.takeEvents(held)...)
+		frames = c.appendEvent(frames, held)
 	}
 	for _, f := range held {
 		frames = append(frames, f.frame)

@@ -71,6 +71,8 @@ type stream struct {
 	end     position    // behind the last frame
 	frames  []heldFrame // oldest first
 
+	senders senders // whose messages are in it
+
 	former []state.Run // of which positions are known, oldest first
 	saved  int64       // up to which line a file held it when it began, or -1
 }
@@ -86,7 +88,7 @@ type heldFrame struct {
 }
 
 func newStream(history int) stream {
-	return stream{epoch: rand.Text(), history: uint64(history), saved: -1}
+	return stream{epoch: rand.Text(), history: uint64(history), senders: newSenders(), saved: -1}
 }
 
 // restoreStream returns the stream that was written as s. If that is not complete, because the program
@@ -107,12 +109,13 @@ func restoreStream(history int, s state.Stream, complete bool) stream {
 		restored.add(textFrame(f.Text), f.Said)
 	}
 	restored.trim(restored.end.lines)
+	restored.senders.restore(s.Senders)
 	return restored
 }
 
 // snapshot returns what is to be written of the stream.
 func (s *stream) snapshot() state.Stream {
-	snapshot := state.Stream{Epoch: s.epoch, Lines: s.end.lines, Former: s.former}
+	snapshot := state.Stream{Epoch: s.epoch, Lines: s.end.lines, Former: s.former, Senders: s.senders.snapshot()}
 	for _, f := range s.frames[s.index(s.historyStart()):] {
 		snapshot.Frames = append(snapshot.Frames, state.Frame{Text: f.frame.lines, Said: f.said})
 	}

@@ -267,7 +267,7 @@ func readAll(s *stream, from, limit int) (lines []string) {
 func TestPendingLinesAreBeforeEnd(t *testing.T) {
 	h := newTestHub(256)
 	h.stream.add(textFrame([]byte("one\n")), 0)
-	h.coalesce(textFrame([]byte("two\nthree\n")))
+	h.coalesce(connFrame{newConn(h, nil), textFrame([]byte("two\nthree\n"))})
 	want := newFrame(websocket.TextFrame, []byte(h.stream.epoch+" 0 3"))
 	if got := h.announcement(h.stream.find("")); string(got.bytes) != string(want.bytes) {
 		t.Errorf("announced with %q, want %q", got.bytes, want.bytes)

@@ -24,6 +24,14 @@ type Stream struct {
 	Lines  uint64  // how many lines were said until the end
 	Frames []Frame // the last of them, oldest first
 	Former []Run   // runs before, oldest first
+
+	Senders []Sender // whose messages may be sent again
+}
+
+// Sender is a client that numbers its messages.
+type Sender struct {
+	ID    string `json:"id"`
+	Taken uint64 `json:"taken"` // how many of them were said
 }
 
 // Run is a run of a room that ended with a crash. Up to its end, lines have the same numbers in all later runs.
@@ -176,6 +184,8 @@ type header struct {
 	Lines  uint64     `json:"lines"`
 	Said   [][2]int64 `json:"said"` // of each frame: how many lines, and when
 	Former []Run      `json:"former,omitempty"`
+
+	Senders []Sender `json:"senders,omitempty"`
 }
 
 // trailerLength is the length of the last line of a file: the CRC-32 (IEEE 802.3) of all before it.
@@ -204,7 +214,7 @@ func (d *Dir) Save(room string, s Stream) (err error) {
 
 // write writes the contents of a file.
 func (s Stream) write(w io.Writer) error {
-	h := header{Epoch: s.Epoch, Lines: s.Lines, Said: [][2]int64{}, Former: s.Former}
+	h := header{Epoch: s.Epoch, Lines: s.Lines, Said: [][2]int64{}, Former: s.Former, Senders: s.Senders}
 	for _, f := range s.Frames {
 		h.Said = append(h.Said, [2]int64{int64(bytes.Count(f.Text, []byte{'\n'})), f.Said})
 	}
@@ -267,7 +277,7 @@ func parse(content []byte) (Stream, error) {
 	if err := json.Unmarshal(first, &h); err != nil || h.Epoch == "" {
 		return Stream{}, errDamaged
 	}
-	s := Stream{Epoch: h.Epoch, Lines: h.Lines, Former: h.Former}
+	s := Stream{Epoch: h.Epoch, Lines: h.Lines, Former: h.Former, Senders: h.Senders}
 	held := uint64(0)
 	for _, said := range h.Said {
 		n := lengthOf(text, said[0])
