@@ -7,6 +7,9 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"chat/internal/certfile"
 	"chat/internal/ws"
@@ -23,11 +26,15 @@ type config struct {
 	maxConns   int                   // connections, or 0
 	rooms      int                   // named rooms
 	state      string                // directory for the rooms' streams, or ""
+	title      string                // of the page
 	debug      string                // host:port for counters and profiles, or ""
 }
 
 // defaults is the config without flags.
-var defaults = config{addr: ":8080", maxMessage: 4096, history: 256, rooms: 1000}
+var defaults = config{addr: ":8080", maxMessage: 4096, history: 256, rooms: 1000, title: "Chat"}
+
+// Characters in -title.
+const maxTitle = 60
 
 // parseFlags reads the command line. The error is one line that says what is
 // wrong with it, or flag.ErrHelp where help was asked for and written to help.
@@ -49,6 +56,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.Func("max-conns", "refuse more than this many `connections` (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
 	flags.Func("rooms", "keep up to this many named `rooms`, each at /NAME/; 0: only the one at / (default 1000)", number(&cfg.rooms, 0, 1<<20))
 	flags.StringVar(&cfg.state, "state", "", "keep what is held of each room in this `directory`, so that it survives a restart")
+	flags.Func("title", "call the chat `text` (default Chat)", title(&cfg.title))
 	flags.Func("debug", "serve counters and profiles, without a password, on this `host:port` (default: don't)", address(&cfg.debug))
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -101,6 +109,17 @@ func number(to *int, least, most int) func(string) error {
 		*to, err = strconv.Atoi(s)
 		if err != nil || *to < least || *to > most {
 			return fmt.Errorf("want a number from %d to %d", least, most)
+		}
+		return nil
+	}
+}
+
+// title returns a function for flag.Func that checks a title and stores it in to.
+func title(to *string) func(string) error {
+	return func(s string) error {
+		*to = strings.TrimSpace(s)
+		if n := utf8.RuneCountInString(*to); n < 1 || n > maxTitle || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+			return fmt.Errorf("want 1 to %d characters, in one line", maxTitle)
 		}
 		return nil
 	}

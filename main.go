@@ -3,11 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,15 +15,10 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
-
-//go:embed assets
-var assets embed.FS
 
 // gcPercent is how much garbage may pile up, in percent of what is in use. Memory of idle connections is
 // paid for with CPU of joins, which leave most garbage: with 25 they take 8.8 KB and 107 us, with 50
@@ -167,19 +159,16 @@ func newServer(rooms *rooms) *http.Server {
 // name: the page and the WebSocket of room NAME are /NAME/ and /NAME/ws.
 func newMux(rooms *rooms) *http.ServeMux {
 	mux := http.NewServeMux()
-	for name, contentType := range map[string]string{
-		"chat.css":      "text/css; charset=utf-8",
-		"chat.js":       "text/javascript; charset=utf-8",
-		"jquery.min.js": "text/javascript; charset=utf-8",
-	} {
-		mux.Handle("GET /assets/"+name, asset(mustRead(name), contentType))
-	}
-	page, ws := homePage(rooms.cfg), wsHandler{rooms}
-	mux.Handle("GET /{$}", page)
+	handleAssets(mux)
+	const manifestName = "manifest.webmanifest"
+	ws := wsHandler{rooms}
+	mux.Handle("GET /{$}", homePage(rooms.cfg, ""))
+	mux.Handle("GET /"+manifestName, manifest(rooms.cfg, ""))
 	mux.Handle("GET /ws", ws)
 	if rooms.cfg.rooms > 0 {
 		mux.Handle("GET /{room}", named("./", nil))
-		mux.Handle("GET /{room}/{$}", named("../", page))
+		mux.Handle("GET /{room}/{$}", named("../", homePage(rooms.cfg, "../")))
+		mux.Handle("GET /{room}/"+manifestName, named("../", manifest(rooms.cfg, "../")))
 		mux.Handle("GET /{room}/ws", named("../", ws))
 	}
 	return mux
@@ -204,50 +193,4 @@ func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
 		transportOf(h.conns[0]).Close()
 		h.conns = slices.Delete(h.conns, 0, 1)
 	}
-}
-
-// homePage serves the page of each room, with its name and the limits filled in.
-func homePage(cfg config) http.Handler {
-	page := string(mustRead("home.html"))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		room, root := r.PathValue("room"), ""
-		if room != "" {
-			root = "../"
-		}
-		filled := strings.NewReplacer("{{max-message}}", strconv.Itoa(cfg.maxMessage), "{{history}}", strconv.Itoa(cfg.history),
-			"{{rooms}}", strconv.Itoa(cfg.rooms), "{{room}}", room, "{{root}}", root).Replace(page)
-		asset([]byte(filled), "text/html; charset=utf-8").ServeHTTP(w, r)
-	})
-}
-
-// asset serves a file. Browsers may keep it, and ask each time whether it has changed.
-func asset(content []byte, contentType string) http.Handler {
-	etag := fmt.Sprintf(`"%x"`, sha256.Sum256(content))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", contentType)
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("ETag", etag)
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
-	})
-}
-
-// mustRead returns an embedded file of assets.
-func mustRead(name string) []byte {
-	content, err := assets.ReadFile("assets/" + name)
-	if err != nil {
-		panic(err)
-	}
-	return content
-}
-
-// securityHeaders adds the headers with which a browser lets the page load its own scripts and style,
-// connect to its own server, and do nothing else.
-func securityHeaders(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; "+
-			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "no-referrer")
-		next.ServeHTTP(w, r)
-	})
 }

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	pathpkg "path"
 	"regexp"
 	"strings"
 	"testing"
@@ -41,7 +45,7 @@ func TestDisplayURL(t *testing.T) {
 
 func TestHTTP(t *testing.T) {
 	addr, _ := startServer(t, 4096)
-	const html, js = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
+	const html, js, manifest = "text/html; charset=utf-8", "text/javascript; charset=utf-8", "application/manifest+json"
 	for _, test := range []struct {
 		method, path string
 		status       int
@@ -53,6 +57,11 @@ func TestHTTP(t *testing.T) {
 		{"GET", "/assets/jquery.min.js", 200, js},
 		{"HEAD", "/assets/jquery.min.js", 200, js},
 		{"GET", "/assets/", 200, html}, // a room, as any name
+		{"GET", "/assets/chat.js", 200, js},
+		{"GET", "/assets/icon.svg", 200, "image/svg+xml"},
+		{"GET", "/manifest.webmanifest", 200, manifest},
+		{"HEAD", "/room/manifest.webmanifest", 200, manifest},
+		{"GET", "/assets/chat.css", 404, ""}, // it is in the page
 		{"GET", "/assets/home.html", 404, ""},
 		{"GET", "/main.go", 404, ""},
 		{"GET", "/ws/", 200, html},
@@ -107,6 +116,78 @@ func checkETag(t *testing.T, r *http.Request, etag string) {
 		r.Header.Set("If-None-Match", kept)
 		if response := wstest.RoundTrip(t, r); response.StatusCode != status || response.Header.Get("ETag") != etag {
 			t.Errorf("If-None-Match: %s: %s, ETag %s", kept, response.Status, response.Header.Get("ETag"))
+		}
+	}
+}
+
+// What a browser loads is compressed if it accepts that, and as it is if not.
+func TestCompression(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	get := func(path, accepts string) (*http.Response, []byte) {
+		r, err := http.NewRequest("GET", "http://"+addr+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept-Encoding", accepts) // so that the client does not decode by itself
+		response := wstest.RoundTrip(t, r)
+		body, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s, %v", path, response.Status, err)
+		}
+		return response, body
+	}
+	var plainSize, compressedSize int
+	for _, path := range []string{"/", "/lobby/", "/assets/jquery.min.js", "/assets/chat.js", "/assets/log.js", "/assets/connection.js"} {
+		plain, content := get(path, "identity")
+		compressed, body := get(path, "gzip, deflate, br")
+		if plain.Header.Get("Content-Encoding") != "" || compressed.Header.Get("Content-Encoding") != "gzip" ||
+			compressed.Header.Get("Vary") != "Accept-Encoding" || compressed.Header.Get("ETag") == plain.Header.Get("ETag") {
+			t.Errorf("%s: %v and %v", path, plain.Header, compressed.Header)
+		}
+		unzipped, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(unzipped); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s: %v, or not the same content", path, err)
+		}
+		plainSize, compressedSize = plainSize+len(content), compressedSize+len(body)
+	}
+	t.Logf("%d bytes become %d", plainSize, compressedSize)
+	if compressedSize > plainSize/2 {
+		t.Errorf("%d bytes become %d", plainSize, compressedSize)
+	}
+	for accepts, want := range map[string]string{"identity": "", "gzip": "gzip", "GZIP": "gzip", "br, gzip;q=0.5": "gzip", "gzip; q=1": "gzip", "gzip;q=0": "", "gzip;q=0.0, br": "",
+		"gzip;q=x": "", "br": "", "x-gzip": "", "*": ""} {
+		if response, _ := get("/", accepts); response.Header.Get("Content-Encoding") != want {
+			t.Errorf("Accept-Encoding: %s: Content-Encoding %q, want %q", accepts, response.Header.Get("Content-Encoding"), want)
+		}
+	}
+}
+
+// -title is in the page and in the manifest of each room; as text.
+func TestTitle(t *testing.T) {
+	cfg := defaults
+	cfg.title = `Ann's <b>"chat"</b> & more`
+	addr, _, _ := startWith(t, cfg)
+	page, err := io.ReadAll(wstest.Get(t, addr, "/").Body)
+	if want := "<h1>Ann&#39;s &lt;b&gt;&#34;chat&#34;&lt;/b&gt; &amp; more</h1>"; err != nil || !strings.Contains(string(page), want) {
+		t.Errorf("%v, or no %s in the page", err, want)
+	}
+	for path, want := range map[string]string{"/": cfg.title, "/lobby/": "lobby – " + cfg.title} {
+		var m struct {
+			Name     string
+			StartURL string `json:"start_url"`
+			Icons    []struct{ Src string }
+		}
+		if err := json.NewDecoder(wstest.Get(t, addr, path+"manifest.webmanifest").Body).Decode(&m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Name != want || m.StartURL != "./" {
+			t.Errorf("%s: %+v", path, m)
+		}
+		if icon := wstest.Get(t, addr, pathpkg.Join(path, m.Icons[0].Src)); icon.StatusCode != http.StatusOK {
+			t.Errorf("%s: icon %s: %s", path, m.Icons[0].Src, icon.Status)
 		}
 	}
 }

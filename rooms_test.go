@@ -72,6 +72,8 @@ func TestRoomAddresses(t *testing.T) {
 		{"/a%2Fb/", 404, ""},
 		{"/a%20b/ws", 404, ""},
 		{"/%C3%A4/", 404, ""},
+		{"/lobby/manifest.webmanifest", 200, ""},
+		{"/Lobby/manifest.webmanifest", 301, "../lobby/manifest.webmanifest"},
 		{"/lobby/other", 404, ""},
 		{"/lobby/ws/", 404, ""},
 	} {
@@ -84,7 +86,7 @@ func TestRoomAddresses(t *testing.T) {
 		t.Errorf("there are %d rooms", n)
 	}
 	page, _ := io.ReadAll(wstest.Get(t, addr, "/lobby/").Body)
-	for _, want := range []string{`data-room="lobby"`, `src="../assets/chat.js"`, `href="../assets/chat.css"`} {
+	for _, want := range []string{`data-root="../"`, `src="../assets/chat.js"`, `href="../assets/icon.svg"`} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("the page lacks %s", want)
 		}

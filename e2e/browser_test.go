@@ -67,7 +67,7 @@ func TestBrowser(t *testing.T) {
 // entries is, in the page, what the log says, as an array; notices is what the page says.
 const (
 	entries = `$("#lines .entry .body").get().map(entry => entry.textContent)`
-	notices = `$("#lines .notice").get().map(notice => notice.textContent)`
+	notices = `$("#lines .notice").get().map(notice => notice.textContent).filter(notice => !notice.startsWith("Offline "))`
 	unsent  = `$("#outbox .body").get().map(entry => entry.textContent)`
 )
 
@@ -81,6 +81,15 @@ func (b *browser) enter(url string) {
 func (b *browser) untilLive() {
 	b.t.Helper()
 	b.until("connection", `$("#word").text() == "live"`)
+}
+
+// rename chooses a name, as a person does.
+func (b *browser) rename(name string) {
+	b.t.Helper()
+	b.run(`$("#who").trigger("click")`, nil)
+	b.until("question for the name", `document.activeElement.id == "name"`)
+	b.typeKeys(name + enter)
+	b.until("focus in the input", `document.activeElement.id == "msg"`)
 }
 
 // throughCuttable opens the page of the chat at addr through a network that can be cut.
@@ -131,7 +140,7 @@ func testTwoWindows(t *testing.T, driver chromedriver) {
 	b.until("what was said, and own messages", entries+`.length == 3 && $(".entry").get().map(e => e.classList.contains("own")).join() == "true,false,true"`)
 	b.cleanConsole()
 	p.Process.Signal(syscall.SIGTERM)
-	b.until("word of the end", `$("#word").text() == "offline" && `+notices+`.join() == "The server is shutting down."`)
+	b.until("word of the end", `$("#word").text() == "offline" && $("#why").text() == "Offline: the server is shutting down." && $("#why").is(":visible")`)
 }
 
 // A room has its own page, which leads to other rooms and says where this one is.
@@ -185,7 +194,7 @@ func testTooManyRooms(t *testing.T, driver chromedriver) {
 	b := driver.open(t)
 	b.onPhone()
 	b.visit("http://" + addr + "/" + strings.Repeat("other", 12) + "/")
-	b.until("word of it", `$("#word").text() == "too many rooms" && /^, next try in [1-5] s$/.test($("#wait").text())`)
+	b.until("word of it", `$("#word").text() == "too many rooms" && /^Next try in [1-5] s.$/.test($("#wait").text()) && $("#now").is(":visible")`)
 	b.until("header as wide as the phone", `document.documentElement.scrollWidth == 320`)
 	b.run(`$("#menu").prop("open", true)`, nil)
 	b.until("menu within the phone", `$("#menu > div")[0].getBoundingClientRect().left >= 0`)
@@ -242,7 +251,7 @@ func testRestartWithState(t *testing.T, driver chromedriver) {
 	b.untilLive()
 	b.typeKeys("after" + enter)
 	b.until("each line once", entries+`.join() == "before,meanwhile,after" && $("#outbox *").length == 0`)
-	b.until("no word of a restart", notices+`.join() == "The server is shutting down."`)
+	b.until("no word of a restart", notices+`.length == 0`)
 }
 
 // However long the pause is, the page connects when the network comes back, or the tab
@@ -265,16 +274,14 @@ func testName(t *testing.T, driver chromedriver) {
 	hears := wstest.LinesOf(t, ws)
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
-	b.focus("#name")
-	b.typeKeys(" Ann: the first ")
-	b.focus("#msg")
+	b.rename(" Ann the first ")
 	b.typeKeys("that's me" + enter)
 	if got := hears(); got != "Ann the first: that's me" {
 		t.Errorf("heard %q", got)
 	}
 	b.until("echo with the name set off", `$(".own .name").text() == "Ann the first" && $(".own .text").text() == "that's me"`)
 	b.visit("http://" + addr + "/")
-	b.until("name again", `$("#name").val() == " Ann: the first "`)
+	b.until("name again", `$("#who").text() == "Ann the first"`)
 	for _, line := range []string{"Bob: hi", "Ann the first: hi", "no name here", "https://example.org/: is an address", ": nobody", "Cléo: hi"} {
 		wstest.Say(t, ws, line)
 	}
@@ -351,7 +358,7 @@ func testNoMarkup(t *testing.T, driver chromedriver) {
 	}
 	b.until("every line", fmt.Sprintf(entries+`.length == %d`, len(said)))
 	b.until("text alone", `$("#lines").find("*").get().every(e => ["DIV", "SPAN", "BDI", "TIME", "A"].includes(e.tagName))`)
-	b.until("no attribute of theirs", `$("#lines").find("*").get().every(e => [...e.attributes].every(a => ["class", "style", "datetime", "href", "target", "rel"].includes(a.name)))`)
+	b.until("no attribute of theirs", `$("#lines").find("*").get().every(e => [...e.attributes].every(a => ["class", "style", "datetime", "title", "dir", "href", "target", "rel"].includes(a.name)))`)
 	b.until("safe links", `$("#lines a").get().every(a => /^https?:$/.test(a.protocol) && a.rel == "noopener noreferrer")`)
 	b.until("the last line where it belongs", `$(".entry").last().text().endsWith("after all") && $(".entry").last().find(".body")[0].getBoundingClientRect().left == $(".entry").first().find(".body")[0].getBoundingClientRect().left`)
 	b.until("nothing wider than the page", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
@@ -372,7 +379,8 @@ func testLinks(t *testing.T, driver chromedriver) {
 	b.until("text unchanged", entries+`[0].startsWith("see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no")`)
 }
 
-// The page counts bytes against the server's limit, the name's too, and cuts nothing.
+// The page counts against the server's limit, which is in bytes, the name's too, and cuts nothing. It
+// speaks of characters.
 func testLimit(t *testing.T, driver chromedriver) {
 	addr := startProgram(t, "-max-message", "100").addr
 	b := driver.open(t)
@@ -380,16 +388,17 @@ func testLimit(t *testing.T, driver chromedriver) {
 	b.typeKeys("short")
 	b.until("no count", `$("#left").is(":hidden")`)
 	b.typeKeys(strings.Repeat("é", 45))
-	b.until("count", `$("#left").text() == "5 bytes left" && $("#left").is(":visible")`)
+	b.until("count", `$("#left").text() == "about 2 characters left" && $("#left").is(":visible")`)
 	b.typeKeys("éé1")
-	b.until("nothing left", `$("#left").text() == "0 bytes left" && !$("#send").prop("disabled")`)
+	b.until("nothing left", `$("#left").text() == "about 0 characters left" && !$("#send").prop("disabled")`)
 	b.typeKeys("2" + enter)
-	b.until("too long", `$("#left").text() == "1 byte too long" && $("#send").prop("disabled") && $("#msg").val().endsWith("12") && $("#outbox *").length == 0`)
+	b.until("too long", `$("#left").text() == "1 character too long" && $("#send").prop("disabled") && $("#msg").val().endsWith("12") && $("#outbox *").length == 0`)
 	b.screenshot("limit.png")
 	b.typeKeys(backspace + enter)
 	b.until("sent", entries+`[0] == "short" + "é".repeat(47) + "1"`)
-	b.run(`$("#name").val("Ann").trigger("input"); $("#msg").val("x".repeat(96)).trigger("input")`, nil)
-	b.until("the name's bytes, too", `$("#left").text() == "1 byte too long"`)
+	b.rename("Ann")
+	b.run(`$("#msg").val("x".repeat(94) + "🙂").trigger("input")`, nil)
+	b.until("the name's bytes, too; one character has four", `$("#left").text() == "1 character too long"`)
 }
 
 // A server that is killed and comes back on the same port is told from a pause; what
@@ -402,7 +411,7 @@ func testRestart(t *testing.T, driver chromedriver) {
 	b.typeKeys("before" + enter)
 	b.until("echo", entries+`.join() == "before"`)
 	first.Process.Kill()
-	b.until("word of it", `$("#word").text() == "offline" && $("#now").is(":visible") && $("#wait").text().startsWith(", next try in ")`)
+	b.until("word of it", `$("#word").text() == "offline" && $("#now").is(":visible") && $("#wait").text().startsWith("Next try in ")`)
 	b.typeKeys("one" + enter + "two" + enter + "three" + enter)
 	b.until("unsent messages", unsent+`.join() == "one,two,three" && $("#outbox .mark").first().text() == "unsent" && $("#msg").val() == ""`)
 	b.screenshot("offline.png")
@@ -441,7 +450,7 @@ func testFullRoom(t *testing.T, driver chromedriver) {
 	ann := wstest.DialWS(t, addr)
 	b := driver.open(t)
 	b.visit("http://" + addr + "/")
-	b.until("word of it", `$("#word").text() == "chat is full" && $("#now").is(":visible") && /^, next try in [1-5] s$/.test($("#wait").text())`)
+	b.until("word of it", `$("#word").text() == "chat is full" && $("#why").text() == "The server says: chat is full." && $("#now").is(":visible") && /^Next try in [1-5] s.$/.test($("#wait").text())`)
 	b.screenshot("full.png")
 	b.typeKeys("let me in" + enter)
 	ann.Close()
@@ -657,9 +666,7 @@ func testProxiedPage(t *testing.T, driver chromedriver) {
 // The README's pictures, of a conversation on a desk and on a phone.
 func testPhone(t *testing.T, driver chromedriver) {
 	ws, b := besideAnother(t, driver)
-	b.focus("#name")
-	b.typeKeys("Ann")
-	b.focus("#msg")
+	b.rename("Ann")
 	wstest.Say(t, ws, "Bob: Did the new boiler arrive?")
 	b.until("question", entries+`.length == 1`)
 	b.typeKeys("It did, and it even works. Photos: https://example.org/boiler" + enter)

@@ -47,6 +47,10 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-rate", "0.5"}, 2, []string{"-rate", `"0.5"`, "from 0 to 1048576"}},
 		{[]string{"-max-conns", "many"}, 2, []string{"-max-conns", `"many"`, "from 0 to 1073741824"}},
 		{[]string{"-rooms", "-1"}, 2, []string{"-rooms", `"-1"`, "from 0 to 1048576"}},
+		{[]string{"-title", " "}, 2, []string{"-title", `" "`, "1 to 60"}},
+		{[]string{"-title", strings.Repeat("x", 61)}, 2, []string{"-title", "1 to 60"}},
+		{[]string{"-title", "a\nb"}, 2, []string{"-title", `"a\nb"`, "one line"}},
+		{[]string{"-title", "\xff"}, 2, []string{"-title", "1 to 60"}},
 		{[]string{"-debug", "6060"}, 2, []string{"-debug", `"6060"`, ":8080"}},
 		{[]string{"-cert", cert}, 2, []string{"-cert", cert, "-key"}},
 		{[]string{"-key", key}, 2, []string{"-key", key, "-cert"}},
@@ -86,12 +90,12 @@ func TestHelp(t *testing.T) {
 		t.Error(err)
 	}
 	for _, flag := range []string{"-addr host:port", "-max-message bytes", "-history lines", "-cert file", "-key file", "-origins origins",
-		"-rate messages", "-max-conns connections", "-debug host:port", "-rooms rooms", "-state directory"} {
+		"-rate messages", "-max-conns connections", "-debug host:port", "-rooms rooms", "-state directory", "-title text"} {
 		if !bytes.Contains(out, []byte("  "+flag+"\n")) {
 			t.Errorf("no %s in\n%s", flag, out)
 		}
 	}
-	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*11 {
+	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*12 {
 		t.Errorf("%d lines, want two for each flag:\n%s", lines, out)
 	}
 }

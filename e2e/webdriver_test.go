@@ -160,12 +160,21 @@ func (b *browser) visit(url string) {
 	b.call("POST", "/url", map[string]string{"url": url}, nil)
 }
 
+// newcomer is the fragment of an address at which the page asks for a name. In other tests it need not: nameless
+// has chosen to have none.
+const (
+	newcomer = "#newcomer"
+	nameless = `try { if (location.hash != "` + newcomer + `" && localStorage.name === undefined) localStorage.name = '""' } catch {}`
+)
+
 // newWindow opens a window and turns to it.
 func (b *browser) newWindow() (handle string) {
 	b.t.Helper()
 	var window struct{ Handle string }
 	b.call("POST", "/window/new", map[string]string{"type": "window"}, &window)
 	b.turnTo(window.Handle)
+	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": nameless})
+	b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
 	return window.Handle
 }
 
@@ -186,10 +195,13 @@ func (b *browser) typeKeys(keys string) {
 	}
 }
 
-// Keys (WebDriver, section 17.4.2).
+// Keys (WebDriver, section 17.4.2). A modifier is released by its second occurrence.
 const (
 	enter     = "\uE007"
 	backspace = "\uE003"
+	shift     = "\uE008"
+	escape    = "\uE00C"
+	pageUp    = "\uE00E"
 )
 
 // focus gives an element the focus.
@@ -227,7 +239,7 @@ func (b *browser) until(what, expression string) {
 		if time.Now().After(deadline) {
 			var page string
 			b.run(`return document.body.innerText`, &page)
-			b.t.Fatalf("no %s: %s\nThe page says:\n%s", what, expression, page)
+			b.t.Fatalf("no %s: %s\nThe page says:\n%.1000s", what, expression, page)
 		}
 		b.run("return Boolean("+expression+")", &done)
 	}

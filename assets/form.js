@@ -1,0 +1,156 @@
+// form.js: what is typed, under which name, and how long it may be.
+
+import {room, limits, load, save, tab, person} from './store.js';
+import {say} from './connection.js';
+import {parse, count, scroll} from './log.js';
+
+const maxMessage = Number(limits.maxMessage); // bytes
+const [$msg, $name, $left, $ask, $who] = ['#msg', '#name', '#left', '#ask', '#who'].map(id => $(id));
+const touch = matchMedia('(hover: none) and (pointer: coarse)');
+
+const bytes = text => new TextEncoder().encode(text).length;
+
+// line is what would be sent now, or ''. On the wire a line break is U+2028: a message remains one line
+// there.
+function line() {
+  const text = $msg.val().trimEnd().replace(/^\n+/, '').replaceAll('\n', '\u2028').toWellFormed();
+  if (text.trim() === '') {
+    return '';
+  }
+  if (person.name) {
+    return person.name + ': ' + text;
+  }
+  return parse(text).name === undefined ? text : ' ' + text;
+}
+
+// ---- Length. The limit is in bytes; people count characters.
+
+function showRoom() {
+  const text = line();
+  const left = maxMessage - bytes(text);
+  $left.prop('hidden', left > Math.max(64, maxMessage / 10))
+    .toggleClass('over', left < 0)
+    .text(left < 0 ? count(excess(text), 'character') + ' too long' : 'about ' + count(Math.floor(left / bytesEach(text)), 'character') + ' left');
+  $('#send').prop('disabled', left < 0);
+}
+
+// bytesEach returns how many bytes a character of text takes.
+function bytesEach(text) {
+  return text ? bytes(text) / [...text].length : 1;
+}
+
+// excess returns how many characters must be removed from the end of text.
+function excess(text) {
+  const characters = [...text];
+  let left = bytes(text), removed = 0;
+  for (; left > maxMessage; removed++) {
+    left -= bytes(characters.pop());
+  }
+  return removed;
+}
+
+// ---- The input.
+
+function grow() {
+  const input = $msg[0];
+  input.style.height = 'auto';
+  input.style.height = input.scrollHeight + input.offsetHeight - input.clientHeight + 'px';
+}
+
+function changed() {
+  save(tab, room + ':draft', $msg.val());
+  showRoom();
+  grow();
+}
+
+$msg.val(load(tab, room + ':draft', ''))
+  .attr('enterkeyhint', touch.matches ? 'enter' : 'send')
+  .on('input', changed)
+  .on('keydown', function (event) {
+    const {isComposing, keyCode} = event.originalEvent;
+    const plain = !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey;
+    if (event.key === 'Enter' && plain && !touch.matches && !isComposing && keyCode !== 229) {
+      event.preventDefault();
+      submit();
+    } else if (/^Page(Up|Down)$/.test(event.key) && plain) {
+      event.preventDefault();
+      scroll(event.key === 'PageUp' ? -1 : 1);
+    }
+  });
+$(window).on('resize', grow);
+
+// What is typed elsewhere goes into the input, if it would be lost.
+$(document).on('keydown', function (event) {
+  const {isComposing, ctrlKey, altKey, metaKey} = event.originalEvent;
+  const lost = event.target === document.body || $(event.target).closest('#log').length > 0;
+  if (lost && event.key.length === 1 && event.key !== ' ' && !isComposing && !ctrlKey && !altKey && !metaKey) {
+    $msg.trigger('focus');
+  }
+});
+
+// ---- Sending. The name is asked for once, before the first message.
+
+let asked = false; // because a message is to be sent
+
+function submit() {
+  const text = line();
+  if (text === '' || bytes(text) > maxMessage) {
+    return;
+  }
+  if (person.name === null) {
+    asked = true;
+    askName();
+    return;
+  }
+  $msg.val('');
+  changed();
+  say(text);
+}
+
+$('#form').on('submit', function (event) {
+  event.preventDefault();
+  submit();
+  if (!asked) {
+    $msg.trigger('focus');
+  }
+});
+
+function askName() {
+  $ask.prop('hidden', false);
+  $name.val(person.name ?? '').trigger('focus').trigger('select');
+}
+
+function closeAsk() {
+  $ask.prop('hidden', true);
+  asked = false;
+  $msg.trigger('focus');
+}
+
+function rename(name) {
+  person.set('name', name);
+  showName();
+  const sending = asked;
+  closeAsk();
+  showRoom();
+  if (sending) {
+    submit();
+  }
+}
+
+function showName() {
+  $who.text(person.name || 'No name').attr('aria-label', person.name ? 'Your name: ' + person.name + '. Change it' : 'No name. Choose one');
+}
+
+$who.on('click', () => $ask.prop('hidden') ? askName() : closeAsk());
+$ask.on('submit', function (event) {
+  event.preventDefault();
+  rename($name.val().trim());
+}).on('keydown', function (event) {
+  if (event.key === 'Escape') {
+    closeAsk();
+  }
+});
+$('#nameless').on('click', () => rename(''));
+
+showName();
+changed();

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"html"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed assets
+var assets embed.FS
+
+// assetTypes are the content types of what is served of assets as it is, by extension. The page and its
+// style are filled in and served as one file.
+var assetTypes = map[string]string{
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+// handleAssets adds the addresses of what the page loads to mux.
+func handleAssets(mux *http.ServeMux) {
+	entries, err := assets.ReadDir("assets")
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range entries {
+		if contentType := assetTypes[path.Ext(e.Name())]; contentType != "" {
+			mux.Handle("GET /assets/"+e.Name(), newAsset(mustRead(e.Name()), contentType))
+		}
+	}
+}
+
+// mustRead returns an embedded file of assets.
+func mustRead(name string) []byte {
+	content, err := assets.ReadFile("assets/" + name)
+	if err != nil {
+		panic(err)
+	}
+	return content
+}
+
+// homePage returns the page, with the limits filled in. up leads from its address to where assets is.
+func homePage(cfg config, up string) http.Handler {
+	page := strings.NewReplacer(
+		"{{title}}", html.EscapeString(cfg.title),
+		"{{root}}", up,
+		"{{style}}", string(mustRead("chat.css")),
+		"{{max-message}}", strconv.Itoa(cfg.maxMessage),
+		"{{history}}", strconv.Itoa(cfg.history),
+		"{{rooms}}", strconv.Itoa(cfg.rooms),
+	).Replace(string(mustRead("home.html")))
+	return newAsset([]byte(page), "text/html; charset=utf-8")
+}
+
+// manifest serves what makes a room an application of its own (W3C Web Application Manifest).
+func manifest(cfg config, up string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, short := cfg.title, cfg.title
+		if room := r.PathValue("room"); room != "" {
+			name, short = room+" – "+cfg.title, room
+		}
+		content, err := json.Marshal(map[string]any{
+			"name":       name,
+			"short_name": short,
+			"start_url":  "./",
+			"display":    "standalone",
+			"icons":      []map[string]string{{"src": up + "assets/icon.svg", "sizes": "any", "type": "image/svg+xml"}},
+		})
+		if err != nil {
+			panic(err) // of strings alone
+		}
+		asset{contentType: "application/manifest+json", plain: newRepresentation(content)}.ServeHTTP(w, r)
+	})
+}
+
+// asset is a file for browsers, which may keep it, and ask each time whether it has changed.
+type asset struct {
+	contentType string
+	plain       representation
+	gzip        representation // without content if it would not be smaller
+}
+
+// representation is the content of a file in one encoding (RFC 9110, section 8).
+type representation struct {
+	content []byte
+	etag    string
+}
+
+func newRepresentation(content []byte) representation {
+	return representation{content, fmt.Sprintf(`"%x"`, sha256.Sum256(content))}
+}
+
+// newAsset compresses content, once.
+func newAsset(content []byte, contentType string) asset {
+	a := asset{contentType: contentType, plain: newRepresentation(content)}
+	var compressed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
+	if err != nil {
+		panic(err) // of the level
+	}
+	w.Write(content)
+	w.Close()
+	if compressed.Len() < len(content) {
+		a.gzip = newRepresentation(compressed.Bytes())
+	}
+	return a
+}
+
+func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	chosen := a.plain
+	if a.gzip.content != nil {
+		w.Header().Set("Vary", "Accept-Encoding")
+		if acceptsGzip(r) {
+			chosen = a.gzip
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+	}
+	w.Header().Set("Content-Type", a.contentType)
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("ETag", chosen.etag)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(chosen.content))
+}
+
+// acceptsGzip reports whether a request names gzip among the encodings that it accepts (RFC 9110,
+// section 12.5.3).
+func acceptsGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(strings.Join(r.Header["Accept-Encoding"], ","), ",") {
+		name, weight, weighted := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";q=")
+		if strings.EqualFold(name, "gzip") {
+			q, err := strconv.ParseFloat(weight, 64)
+			return !weighted || err == nil && q > 0
+		}
+	}
+	return false
+}
+
+// securityHeaders adds the headers with which a browser lets the page load its own scripts, style and
+// icons, connect to its own server, and do nothing else.
+func securityHeaders(next http.Handler) http.Handler {
+	style := sha256.Sum256(mustRead("chat.css"))
+	policy := "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
+		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
+}
