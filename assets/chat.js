@@ -132,7 +132,7 @@ listen({
   missed: n => notice(count(n, 'message') + (n === 1 ? ' was' : ' were') + ' missed.'),
   restarted: () => notice('The room was restarted.'),
   queued: queue,
-  gone: message => settle(message, '', 'sent'),
+  gone: (message, heard) => heard ? message.element.remove() : settle(message, '', 'sent'),
   refused(message, why) {
     settle(message, 'refused', 'not sent');
     notice(why);

@@ -20,7 +20,7 @@ let emit = (...event) => early.push(event);
 //   missed(n), restarted() lines are gone
 //   people(n)
 //   queued(message)        {text}, which is to be sent
-//   gone(message)          it was said, but will not be heard
+//   gone(message, heard)   it was said, but will not be heard any more
 //   refused(message, why)
 //   own()                  there are further own lines: those of another tab
 export function listen(handlers) {
@@ -89,9 +89,24 @@ function echoOf(line) {
   return i < 0 ? undefined : expected.splice(i, 1)[0];
 }
 
-// giveUp stops expecting messages that were said while there was no connection, in lines that are gone.
+// A line with the words of a message that was not taken is not its echo; unless another tab has sent it.
+function noteTwin(line) {
+  const message = senders.flatMap(sender => sender.messages).find(message => message.text === line && !message.twin);
+  if (message) {
+    message.twin = {...position};
+  }
+}
+
+// giveUp stops expecting messages that were said while there was no connection: their lines are gone, or
+// were heard before it was known that they are theirs.
 function giveUp() {
-  expected.filter(message => message.before).forEach(message => emit('gone', message));
+  for (const message of expected.filter(message => message.before)) {
+    if (message.twin) {
+      claim(message.twin);
+      emit('own');
+    }
+    emit('gone', message, Boolean(message.twin));
+  }
   expected = expected.filter(message => !message.before);
 }
 
@@ -120,16 +135,16 @@ function watchOutbox() {
 const ownLines = store => load(store, room + ':own', {epoch: '', seqs: []});
 let [here, everywhere] = [tab, device].map(ownLines);
 
-function claim() {
-  here = claimIn(tab);
+function claim(at) {
+  here = claimIn(tab, at);
   if (person.name) {
-    everywhere = claimIn(device);
+    everywhere = claimIn(device, at);
   }
 }
 
-function claimIn(store) {
+function claimIn(store, at) {
   const {epoch, seqs} = ownLines(store);
-  const lines = {epoch: position.epoch, seqs: (epoch === position.epoch ? seqs : []).concat(position.seq).slice(-held - 1)};
+  const lines = {epoch: at.epoch, seqs: (epoch === at.epoch ? seqs : []).concat(at.seq).slice(-held - 1)};
   save(store, room + ':own', lines);
   return lines;
 }
@@ -294,7 +309,9 @@ function hear(text) {
   } else {
     const message = echoOf(text);
     if (message) {
-      claim();
+      claim(position);
+    } else {
+      noteTwin(text);
     }
     emit('line', {text, at, position: {...position}, message, own: Boolean(message) || isOwn(position), old: position.seq < first});
   }

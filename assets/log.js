@@ -347,9 +347,25 @@ function plain({line: {at, name, text}}) {
   return (at ? clock(at) + ' ' : '') + said.replaceAll('\u2028', '\n');
 }
 
+// isSelected reports whether some text of an entry is in a range.
+function isSelected(one, range) {
+  if (!range.intersectsNode(one)) {
+    return false;
+  }
+  const part = range.cloneRange(), whole = document.createRange();
+  whole.selectNodeContents(one);
+  if (part.compareBoundaryPoints(Range.START_TO_START, whole) < 0) {
+    part.setStart(whole.startContainer, whole.startOffset);
+  }
+  if (part.compareBoundaryPoints(Range.END_TO_END, whole) > 0) {
+    part.setEnd(whole.endContainer, whole.endOffset);
+  }
+  return part.toString() !== '';
+}
+
 $log.on('copy', function ({originalEvent}) {
-  const selection = getSelection();
-  const entries = $log.find('.entry').get().filter(one => selection.containsNode(one, true));
+  const range = getSelection().getRangeAt(0);
+  const entries = $log.find('.entry').get().filter(one => isSelected(one, range));
   if (entries.length > 1) {
     originalEvent.clipboardData.setData('text/plain', entries.map(plain).join('\n'));
     originalEvent.preventDefault();

@@ -34,7 +34,6 @@ func TestBrowser(t *testing.T) {
 		"two windows":               testTwoWindows,
 		"name":                      testName,
 		"scrolling":                 testScrolling,
-		"unread":                    testUnread,
 		"no markup":                 testNoMarkup,
 		"links":                     testLinks,
 		"limit":                     testLimit,
@@ -52,10 +51,39 @@ func TestBrowser(t *testing.T) {
 		"full room":                 testFullRoom,
 		"rooms":                     testRooms,
 		"too many rooms":            testTooManyRooms,
-		"events":                    testEvents,
 		"restart with state":        testRestartWithState,
 		"close codes":               testCloseCodes,
 		"without WebSocket":         testNoWebSocket,
+
+		"times":                    testTimes,
+		"unread":                   testUnread,
+		"unread across reloads":    testUnreadAcrossReloads,
+		"groups":                   testGroups,
+		"colours of names":         testColours,
+		"presence":                 testPresence,
+		"notifications":            testNotifications,
+		"right to left":            testRightToLeft,
+		"stacked diacritics":       testDiacritics,
+		"screen readers":           testScreenReaders,
+		"print":                    testPrint,
+		"forced colours":           testForcedColours,
+		"empty room":               testEmptyRoom,
+		"several lines":            testSeveralLines,
+		"touch keyboard":           testTouchKeyboard,
+		"composition":              testComposition,
+		"draft":                    testDraft,
+		"name first":               testNameFirst,
+		"no name":                  testNoName,
+		"namesake":                 testNamesake,
+		"keys":                     testKeys,
+		"offline":                  testOffline,
+		"unsent":                   testUnsent,
+		"same words":               testSameWords,
+		"duplicated tab":           testDuplicatedTab,
+		"twelve cuts":              testTwelveCuts,
+		"slow line":                testSlowLine,
+		"a hundred thousand lines": testHeap,
+		"gorilla's page":           testGorillasPage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -203,38 +231,6 @@ func testTooManyRooms(t *testing.T, driver chromedriver) {
 	b.untilLive()
 }
 
-// The page shows when a line was said, by the server's clock; and passes over what it doesn't know.
-func testEvents(t *testing.T, driver chromedriver) {
-	chat, _ := url.Parse("http://" + startProgram(t).addr)
-	past := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
-	now := time.Now().Add(time.Hour)
-	events := []any{
-		"EPOCH 5 8",
-		fmt.Appendf(nil, `{"people":12,"now":%d,"said":[[2,%d],[1,%d]],"future":{"x":[1,null]}}`, now.UnixMilli(), past.UnixMilli(), past.Add(time.Hour).UnixMilli()),
-		"one\ntwo",
-		[]byte(`{"weather":"fine","people":13}`),
-		"three\nfour",
-		[]byte(`{}`),
-		"five",
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/", httputil.NewSingleHostReverseProxy(chat))
-	mux.Handle("/ws", websocket.Server{Handler: func(ws *websocket.Conn) {
-		for _, event := range events {
-			websocket.Message.Send(ws, event)
-		}
-		io.Copy(io.Discard, ws)
-	}})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	b := driver.open(t)
-	b.enter(server.URL + "/")
-	b.until("lines", entries+`.join() == "one,two,three,four,five" && $("#people").text() == "13 people"`)
-	b.until("times", fmt.Sprintf(`$("#lines time").get().slice(0, 3).map(time => time.dateTime).join() == "2001-02-03T04:05:06.000Z,2001-02-03T04:05:06.000Z,2001-02-03T05:05:06.000Z" &&
-		$("#lines time").get().slice(3).every(time => Math.abs(new Date(time.dateTime) - %d) < 60000)`, now.UnixMilli()))
-	b.cleanConsole()
-}
-
 // With -state, a page does not notice that the server was restarted, but for a moment.
 func testRestartWithState(t *testing.T, driver chromedriver) {
 	addr, dir := freeAddr(t), t.TempDir()
@@ -315,29 +311,12 @@ func testScrolling(t *testing.T, driver chromedriver) {
 	b.cleanConsole()
 }
 
-// While the tab is not in view, its title counts.
-func testUnread(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	hide := func(hidden bool) {
-		b.run(fmt.Sprintf(`Object.defineProperty(document, "hidden", {configurable: true, get: () => %v});
-			document.dispatchEvent(new Event("visibilitychange"));`, hidden), nil)
-	}
-	wstest.Say(t, ws, "seen")
-	b.until("no count", entries+`.length == 1 && document.title == "Chat"`)
-	hide(true)
-	wstest.Say(t, ws, "not seen")
-	wstest.Say(t, ws, "nor this")
-	b.until("count", entries+`.length == 3 && document.title == "(2) Chat"`)
-	hide(false)
-	b.until("no count", `document.title == "Chat"`)
-}
-
 // Nothing that anyone says becomes markup, or moves what others say.
 func testNoMarkup(t *testing.T, driver chromedriver) {
 	addr := startProgram(t, "-max-message", "16384").addr
 	ws := wstest.DialWS(t, addr)
 	b := driver.open(t)
-	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 1, "mobile": true})
+	b.onPhone()
 	b.enter("http://" + addr + "/")
 	said := []string{
 		`<b>bold</b> <script>alert(1)</script> <img src=x onerror=alert(1)> &amp; &lt;`,
@@ -607,7 +586,7 @@ func testAccessibility(t *testing.T, driver chromedriver) {
 	ws := wstest.DialWS(t, addr)
 	b := driver.open(t)
 	for _, scheme := range []string{"light", "dark"} {
-		b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": scheme}}})
+		b.media("", "prefers-color-scheme", scheme)
 		b.enter("http://" + addr + "/")
 		for n := range 20 {
 			wstest.Say(t, ws, fmt.Sprintf("Name %d: a message, and https://example.org/", n))
@@ -680,7 +659,7 @@ func testPhone(t *testing.T, driver chromedriver) {
 	b.screenshot("chat.png")
 
 	b.onPhone()
-	b.devtools("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]string{"name": "prefers-color-scheme", "value": "dark"}}})
+	b.media("", "prefers-color-scheme", "dark")
 	wstest.Say(t, ws, "Bob: "+strings.Repeat("nowheretobreakthis", 4))
 	b.until("another line", entries+`.length == 7`)
 	b.until("page as wide as the phone", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)

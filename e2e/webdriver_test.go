@@ -202,6 +202,7 @@ const (
 	shift     = "\uE008"
 	escape    = "\uE00C"
 	pageUp    = "\uE00E"
+	pageDown  = "\uE00F"
 )
 
 // focus gives an element the focus.
@@ -220,7 +221,19 @@ func (b *browser) run(script string, result any) {
 // devtools makes one call of the Chrome DevTools Protocol.
 func (b *browser) devtools(method string, params map[string]any) {
 	b.t.Helper()
-	b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": method, "params": params}, nil)
+	b.askDevtools(method, params, nil)
+}
+
+// askDevtools is devtools for calls that return something.
+func (b *browser) askDevtools(method string, params map[string]any, result any) {
+	b.t.Helper()
+	b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": method, "params": params}, result)
+}
+
+// media has the window show the page as with a media type and a media feature.
+func (b *browser) media(kind, feature, value string) {
+	b.t.Helper()
+	b.devtools("Emulation.setEmulatedMedia", map[string]any{"media": kind, "features": []any{map[string]string{"name": feature, "value": value}}})
 }
 
 // onPhone makes the window as small as a phone's.
@@ -266,9 +279,14 @@ func (b *browser) screenshot(name string) {
 	if *screenshots == "" {
 		return
 	}
-	var png []byte // comes in base64, as encoding/json takes bytes
-	b.call("GET", "/screenshot", nil, &png)
-	if err := os.WriteFile(filepath.Join(*screenshots, name), png, 0o666); err != nil {
+	if err := os.WriteFile(filepath.Join(*screenshots, name), b.png(), 0o666); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// png returns what the window shows.
+func (b *browser) png() (image []byte) {
+	b.t.Helper()
+	b.call("GET", "/screenshot", nil, &image) // comes in base64, as encoding/json takes bytes
+	return image
 }
