@@ -208,7 +208,7 @@ func testRooms(t *testing.T, driver chromedriver) {
 	b.until("first room again", `location.pathname == "/lobby/" && `+entries+`.join() == "hello, lobby"`)
 
 	// Where the system has a share sheet, the link goes there.
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "navigator.share = async data => window.shared = data"})
+	b.onNewDocument("navigator.share = async data => window.shared = data")
 	b.enter("http://" + addr + "/lobby/")
 	b.run(`$("#share").trigger("click")`, nil)
 	b.until("link in the share sheet", `$("#share").text() == "Share" && shared.url == "http://`+addr+`/lobby/" && shared.title == "lobby – Chat"`)
@@ -671,7 +671,7 @@ func testPhone(t *testing.T, driver chromedriver) {
 func testNoWebSocket(t *testing.T, driver chromedriver) {
 	addr := startProgram(t).addr
 	b := driver.open(t)
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": "delete window.WebSocket"})
+	b.onNewDocument("delete window.WebSocket")
 	b.visit("http://" + addr + "/")
 	b.until("word of it", notices+`.join().includes("does not support WebSocket")`)
 }

@@ -28,13 +28,13 @@ func testOffline(t *testing.T, driver chromedriver) {
 	p := startProgram(t, "-addr", addr)
 	b := driver.open(t)
 	b.onPhone()
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `
+	b.onNewDocument(`
 		const later = window.setTimeout;
 		window.setTimeout = (f, ms, ...args) => later(f, ms > 200 && ms < 2000 ? ms / 4 : ms, ...args); // does not wait so long
 		const {now} = Date;
 		window.minutes = 0;
 		Date.now = () => now() + minutes * 60000;
-		Date = class extends Date { constructor(...args) { args.length ? super(...args) : super(Date.now()) } };`})
+		Date = class extends Date { constructor(...args) { args.length ? super(...args) : super(Date.now()) } };`)
 	b.enter("http://" + addr + "/")
 	b.until("no bar", `$("#offline").is(":hidden")`)
 	for flicker := range 3 {
@@ -238,12 +238,12 @@ func checkOrder(t *testing.T, heard, said []string, tab string) {
 func testSlowLine(t *testing.T, driver chromedriver) {
 	addr := startProgram(t).addr
 	b := driver.open(t)
-	b.devtools("Network.enable", map[string]any{})
-	slow := map[string]any{"offline": false, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000}
-	b.devtools("Network.emulateNetworkConditions", slow)
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `
+	b.emulate("Network.enable", map[string]any{}, "Network.disable", map[string]any{})
+	b.emulate("Network.emulateNetworkConditions", map[string]any{"offline": false, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000},
+		"Network.emulateNetworkConditions", map[string]any{"offline": false, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
+	b.onNewDocument(`
 		new MutationObserver(() => { if (document.querySelector("#word")?.textContent == "live") window.connected ??= performance.now() })
-			.observe(document, {childList: true, subtree: true, characterData: true})`})
+			.observe(document, {childList: true, subtree: true, characterData: true})`)
 	b.enter("http://" + addr + "/")
 	b.until("paint", `performance.getEntriesByType("paint").length == 2`)
 	var times struct{ Paint, Scripts, Connected float64 }

@@ -300,7 +300,7 @@ func testPresence(t *testing.T, driver chromedriver) {
 // mentions, or of everything, while the person looks elsewhere.
 func testNotifications(t *testing.T, driver chromedriver) {
 	ws, b := besideAnother(t, driver)
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `
+	b.onNewDocument(`
 		window.shown = [];
 		window.sounds = 0;
 		window.Notification = class {
@@ -309,7 +309,7 @@ func testNotifications(t *testing.T, driver chromedriver) {
 			constructor(title, options) { shown.push(title + "|" + options.body); }
 		};
 		const createOscillator = AudioContext.prototype.createOscillator;
-		AudioContext.prototype.createOscillator = function () { sounds++; return createOscillator.call(this); };`})
+		AudioContext.prototype.createOscillator = function () { sounds++; return createOscillator.call(this); };`)
 	var url string
 	b.run(`return location.href`, &url)
 	b.enter(url)
@@ -438,7 +438,7 @@ func testScreenReaders(t *testing.T, driver chromedriver) {
 	}
 	b.until("lines", entries+`.length == 20`)
 	// Note what is added to the log while it is not busy: that is announced.
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": `
+	b.onNewDocument(`
 		window.announced = [];
 		document.addEventListener("DOMContentLoaded", () => new MutationObserver(records => {
 			for (const {target, addedNodes} of records) {
@@ -449,7 +449,7 @@ func testScreenReaders(t *testing.T, driver chromedriver) {
 			}
 			busy = document.querySelector("#log").ariaBusy;
 		}).observe(document.querySelector("#log"), {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-busy"]}));
-		window.busy = "true";`})
+		window.busy = "true";`)
 	var url string
 	b.run(`return location.href`, &url)
 	b.enter(url)

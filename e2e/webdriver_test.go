@@ -54,15 +54,16 @@ func startChromedriver(t *testing.T) chromedriver {
 	panic("unreachable")
 }
 
-// browser is a window of a Chromium, and those that are opened from it. Tests share a few
-// Chromiums, one after the other; what a page stores is its server's alone.
+// browser is a window of a Chromium, and those that are opened from it. Tests share a few Chromiums, one
+// after the other, each with one window; what a page stores is its server's alone.
 type browser struct {
 	t       *testing.T
 	session string // URL of the WebDriver session
 	window  string // handle of the window that is driven
 }
 
-// open opens a window for the length of the test.
+// open returns the window of an idle Chromium for the length of the test. What the test sets for it ends with the
+// test.
 func (d chromedriver) open(t *testing.T) *browser {
 	t.Helper()
 	b := &browser{t: t, session: <-d.idle}
@@ -70,26 +71,35 @@ func (d chromedriver) open(t *testing.T) *browser {
 	if b.session == "" {
 		b.session = d.start(t)
 	}
-	var home string
-	b.call("GET", "/window", nil, &home)
-	t.Cleanup(func() { b.closeAllBut(home) })
-	b.newWindow()
+	b.call("GET", "/window", nil, &b.window)
+	home := b.window
+	t.Cleanup(func() { b.reset(home) })
+	b.prepare()
 	b.console() // of those before
 	return b
 }
 
-// closeAllBut closes all windows but one, and what their pages have stored.
-func (b *browser) closeAllBut(home string) {
+// prepare makes a window one in which the page always believes that it has the focus, and need not ask
+// for a name.
+func (b *browser) prepare() {
+	b.t.Helper()
+	b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
+	b.onNewDocument(nameless)
+}
+
+// reset closes all windows but one, and clears what their pages have stored.
+func (b *browser) reset(home string) {
 	var windows []string
 	b.call("GET", "/window/handles", nil, &windows)
 	for _, window := range windows {
+		b.turnTo(window)
+		b.run("try { localStorage.clear(); sessionStorage.clear() } catch {}", nil)
 		if window != home {
-			b.turnTo(window)
-			b.run("try { localStorage.clear() } catch {}", nil)
 			b.call("DELETE", "/window", nil, nil)
 		}
 	}
 	b.turnTo(home)
+	b.visit("about:blank")
 }
 
 // close ends the Chromiums, when no test uses them any more.
@@ -173,8 +183,7 @@ func (b *browser) newWindow() (handle string) {
 	var window struct{ Handle string }
 	b.call("POST", "/window/new", map[string]string{"type": "window"}, &window)
 	b.turnTo(window.Handle)
-	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": nameless})
-	b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
+	b.prepare()
 	return window.Handle
 }
 
@@ -230,16 +239,41 @@ func (b *browser) askDevtools(method string, params map[string]any, result any) 
 	b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": method, "params": params}, result)
 }
 
+// emulate makes a call of the Chrome DevTools Protocol, and another at the end of the test, in the same window.
+func (b *browser) emulate(method string, params map[string]any, undo string, undoParams map[string]any) {
+	b.t.Helper()
+	b.devtools(method, params)
+	window := b.window
+	b.t.Cleanup(func() {
+		b.turnTo(window)
+		b.devtools(undo, undoParams)
+	})
+}
+
+// onNewDocument has a script run in each page of the window before its own.
+func (b *browser) onNewDocument(script string) {
+	b.t.Helper()
+	var added struct{ Identifier string }
+	b.askDevtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, &added)
+	window := b.window
+	b.t.Cleanup(func() {
+		b.turnTo(window)
+		b.devtools("Page.removeScriptToEvaluateOnNewDocument", map[string]any{"identifier": added.Identifier})
+	})
+}
+
 // media has the window show the page as with a media type and a media feature.
 func (b *browser) media(kind, feature, value string) {
 	b.t.Helper()
-	b.devtools("Emulation.setEmulatedMedia", map[string]any{"media": kind, "features": []any{map[string]string{"name": feature, "value": value}}})
+	b.emulate("Emulation.setEmulatedMedia", map[string]any{"media": kind, "features": []any{map[string]string{"name": feature, "value": value}}},
+		"Emulation.setEmulatedMedia", map[string]any{"media": "", "features": []any{}})
 }
 
 // onPhone makes the window as small as a phone's.
 func (b *browser) onPhone() {
 	b.t.Helper()
-	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true})
+	b.emulate("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true},
+		"Emulation.clearDeviceMetricsOverride", map[string]any{})
 }
 
 // until waits for an expression in the page to become true.

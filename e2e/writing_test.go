@@ -53,8 +53,7 @@ func testSeveralLines(t *testing.T, driver chromedriver) {
 func testTouchKeyboard(t *testing.T, driver chromedriver) {
 	b := driver.open(t)
 	b.onPhone()
-	b.devtools("Emulation.setTouchEmulationEnabled", map[string]any{"enabled": true})
-	t.Cleanup(func() { b.devtools("Emulation.setTouchEmulationEnabled", map[string]any{"enabled": false}) })
+	b.emulate("Emulation.setTouchEmulationEnabled", map[string]any{"enabled": true}, "Emulation.setTouchEmulationEnabled", map[string]any{"enabled": false})
 	b.enter("http://" + startProgram(t).addr + "/")
 	b.until("key for it", `$("#msg").attr("enterkeyhint") == "enter"`)
 	b.typeKeys("one" + enter + "two")
