@@ -34,9 +34,21 @@ func handleAssets(mux *http.ServeMux) {
 	}
 	for _, e := range entries {
 		if contentType := assetTypes[path.Ext(e.Name())]; contentType != "" {
-			mux.Handle("GET /assets/"+e.Name(), newAsset(mustRead(e.Name()), contentType))
+			mux.Handle("GET /assets/"+e.Name(), newAsset(withoutComments(mustRead(e.Name())), contentType))
 		}
 	}
+}
+
+// withoutComments empties the lines that are comments: a fifth of our scripts, which a browser on a slow line
+// need not wait for. The other lines keep their numbers.
+func withoutComments(script []byte) []byte {
+	lines := bytes.SplitAfter(script, []byte{'\n'})
+	for i, line := range lines {
+		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("//")) {
+			lines[i] = []byte{'\n'}
+		}
+	}
+	return bytes.Join(lines, nil)
 }
 
 // mustRead returns an embedded file of assets.
@@ -58,7 +70,20 @@ func homePage(cfg config, up string) http.Handler {
 		"{{history}}", strconv.Itoa(cfg.history),
 		"{{rooms}}", strconv.Itoa(cfg.rooms),
 	).Replace(string(mustRead("home.html")))
-	return newAsset([]byte(page), "text/html; charset=utf-8")
+	a := newAsset([]byte(page), "text/html; charset=utf-8")
+	policy := pagePolicy()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", policy)
+		a.ServeHTTP(w, r)
+	})
+}
+
+// pagePolicy is the policy with which a browser lets the page load its own scripts, style and icons, connect to
+// its own server, and do nothing else.
+func pagePolicy() string {
+	style := sha256.Sum256(mustRead("chat.css"))
+	return "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
+		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 // manifest serves what makes a room an application of its own (W3C Web Application Manifest).
@@ -143,14 +168,11 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// securityHeaders adds the headers with which a browser lets the page load its own scripts, style and
-// icons, connect to its own server, and do nothing else.
+// securityHeaders adds the headers with which a browser takes a response as what it is, and lets it do nothing
+// unless its handler allows more.
 func securityHeaders(next http.Handler) http.Handler {
-	style := sha256.Sum256(mustRead("chat.css"))
-	policy := "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
-		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)

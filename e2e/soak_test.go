@@ -85,7 +85,12 @@ func TestSoak(t *testing.T) {
 // afterACrowd returns what the program holds after n have been there: it keeps some memory
 // for the next to come.
 func (p program) afterACrowd(t *testing.T, n int) held {
-	empty := p.holds(t)
+	var empty held
+	wstest.Until(t, "all its goroutines have started", func() bool {
+		before := empty
+		empty = p.holds(t)
+		return empty.goroutines == before.goroutines
+	})
 	for _, peer := range wstest.JoinMany(t, p.addr, n) {
 		peer.Conn.Close()
 	}

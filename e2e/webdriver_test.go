@@ -124,7 +124,7 @@ func (d chromedriver) start(t *testing.T) (session string) {
 		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
 		"goog:chromeOptions": map[string]any{"args": []string{
 			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--window-size=720,480", "--user-data-dir=" + profile,
+			"--disable-component-update", "--disable-sync", "--disable-features=BackForwardCache,SpareRendererForSitePerProcess", "--window-size=720,480", "--user-data-dir=" + profile,
 		}},
 	}}}, &created)
 	return d.url + "/session/" + created.SessionID
@@ -272,7 +272,11 @@ func (b *browser) media(kind, feature, value string) {
 // onPhone makes the window as small as a phone's.
 func (b *browser) onPhone() {
 	b.t.Helper()
-	b.emulate("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": 2, "mobile": true},
+	scale := 1
+	if *screenshots != "" {
+		scale = 2
+	}
+	b.emulate("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": scale, "mobile": true},
 		"Emulation.clearDeviceMetricsOverride", map[string]any{})
 }
 
