@@ -403,9 +403,14 @@ func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 
 // unsent returns all frames that c has not been sent, pending ones included.
 func (h *Hub) unsent(c *Conn) (frames []*frame) {
+	if c.sender != nil {
+		c.sender.taken = c.sender.seen // which is pending, and told here
+	}
 	if c.behind {
 		held, _ := h.stream.read(c.position, math.MaxUint64)
 		frames = h.batch(c, held)
+	} else if taken := c.acknowledge(); taken != nil {
+		frames = append(frames, event{Taken: taken}.frame())
 	}
 	return slices.Concat(frames, h.pending)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -165,6 +166,31 @@ func TestPendingIsNotTaken(t *testing.T) {
 	h.flush()
 	if s := h.stream.snapshot(); !slices.Equal(s.Senders, []state.Sender{{ID: "ann", Taken: 1}}) || len(s.Frames) != 1 {
 		t.Errorf("in the snapshot: %+v", s)
+	}
+}
+
+// A sender whose connection ends learns what is pending, too: it must not take a message for refused that was
+// taken.
+func TestLastWordToASender(t *testing.T) {
+	for _, behind := range []bool{false, true} {
+		h := newTestHub(256)
+		socket, peer := net.Pipe()
+		defer socket.Close()
+		defer peer.Close()
+		c := newConn(h, socket)
+		c.senderID, c.events = "ann", true
+		h.add(c)
+		h.flush()
+		for len(c.send) > 0 {
+			<-c.send
+		}
+		c.behind = behind
+		h.coalesce(connFrame{c, textFrame([]byte("one\n"))})
+		h.remove(c)
+		last := <-c.send
+		if len(last.frames) != 2 || !strings.Contains(string(last.frames[0].bytes), `"taken":1`) || string(last.frames[1].lines) != "one\n" {
+			t.Errorf("behind: %v: %d frames", behind, len(last.frames))
+		}
 	}
 }
 

@@ -729,10 +729,11 @@ func testCloseCodes(t *testing.T, driver chromedriver) {
 	}
 	url := proxy.listen(t)
 	b := driver.open(t)
-	b.visit(url + "/assets/jquery.min.js") // any address of the origin that does not connect by itself
+	b.onNewDocument(`window.Socket = WebSocket; delete window.WebSocket`) // the page shall not connect by itself
+	b.visit(url + "/")
 	b.run(`window.ended = {};
 		window.connect = name => {
-			const ws = new WebSocket("/ws?" + name);
+			const ws = new Socket("/ws?" + name);
 			ws.onopen = () => { ws.send("hello"); };
 			ws.onclose = event => { ended[name] = event.code + " " + event.wasClean; };
 			return ws;
@@ -743,7 +744,7 @@ func testCloseCodes(t *testing.T, driver chromedriver) {
 	}
 
 	b.run(`window.last = connect("last")`, nil)
-	b.until("connection", `last.readyState == WebSocket.OPEN`)
+	b.until("connection", `last.readyState == Socket.OPEN`)
 	p.Process.Signal(syscall.SIGTERM)
 	b.until("1001", `ended.last == "1001 true"`)
 }

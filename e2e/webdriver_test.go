@@ -133,35 +133,40 @@ func (d chromedriver) start(t *testing.T) (session string) {
 // call makes one WebDriver call and stores its value in result, unless that is nil.
 func (b *browser) call(method, path string, body, result any) {
 	b.t.Helper()
+	if err := b.try(method, path, body, result); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// try is call for calls that may fail.
+func (b *browser) try(method, path string, body, result any) error {
 	var encoded bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&encoded).Encode(body); err != nil {
-			b.t.Fatal(err)
+			return err
 		}
 	}
 	request, err := http.NewRequest(method, b.session+path, &encoded)
 	if err != nil {
-		b.t.Fatal(err)
+		return err
 	}
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		b.t.Fatal(err)
+		return err
 	}
 	defer response.Body.Close()
 	var reply struct{ Value json.RawMessage }
 	if err := json.NewDecoder(response.Body).Decode(&reply); err != nil {
-		b.t.Fatal(err)
+		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		b.t.Fatalf("%s %s: %s", method, path, reply.Value)
+		return fmt.Errorf("%s %s: %s", method, path, reply.Value)
 	}
 	if result == nil {
-		return
+		return nil
 	}
-	if err := json.Unmarshal(reply.Value, result); err != nil {
-		b.t.Fatal(err)
-	}
+	return json.Unmarshal(reply.Value, result)
 }
 
 // visit loads url in the current window.
@@ -171,10 +176,10 @@ func (b *browser) visit(url string) {
 }
 
 // newcomer is the fragment of an address at which the page asks for a name. In other tests it need not: nameless
-// has chosen to have none.
+// has chosen to have none. It also keeps setTimeout for untilScript, whatever a test does to it.
 const (
 	newcomer = "#newcomer"
-	nameless = `try { if (location.hash != "` + newcomer + `" && localStorage.name === undefined) localStorage.name = '""' } catch {}`
+	nameless = `window.later_ = setTimeout.bind(window); try { if (location.hash != "` + newcomer + `" && localStorage.name === undefined) localStorage.name = '""' } catch {}`
 )
 
 // newWindow opens a window and turns to it.
@@ -280,19 +285,34 @@ func (b *browser) onPhone() {
 		"Emulation.clearDeviceMetricsOverride", map[string]any{})
 }
 
-// until waits for an expression in the page to become true.
+// untilScript looks at an expression for two seconds, in the page: that costs less than to ask again and again.
+const untilScript = `return new Promise((resolve, reject) => {
+	const end = performance.now() + 2000;
+	(function look() {
+		try {
+			const done = Boolean(%s);
+			done || performance.now() > end ? resolve(done) : later_(look, 20);
+		} catch (error) {
+			reject(error);
+		}
+	})();
+})`
+
+// until waits for an expression in the page to become true. Pages may come and go meanwhile.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
+	script := map[string]any{"script": fmt.Sprintf(untilScript, expression), "args": []any{}}
 	var done bool
-	pause := 10 * time.Millisecond // grows: to ask takes the browser some milliseconds
-	for deadline := time.Now().Add(20 * time.Second); !done; time.Sleep(pause) {
-		pause = min(2*pause, 100*time.Millisecond)
-		if time.Now().After(deadline) {
+	for deadline := time.Now().Add(20 * time.Second); !done; {
+		err := b.try("POST", "/execute/sync", script, &done)
+		if err != nil {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if !done && time.Now().After(deadline) {
 			var page string
 			b.run(`return document.body.innerText`, &page)
-			b.t.Fatalf("no %s: %s\nThe page says:\n%.1000s", what, expression, page)
+			b.t.Fatalf("no %s: %s\n%v\nThe page says:\n%.1000s", what, expression, err, page)
 		}
-		b.run("return Boolean("+expression+")", &done)
 	}
 }
 
