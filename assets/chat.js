@@ -2,7 +2,7 @@
 
 import {room, root, limits, person} from './store.js';
 import {connect, isOwn, listen, nextTry} from './connection.js';
-import {addLine, claimOwn, clock, count, element, isAway, notice, moveNotice, parse, queue, settle, showNew} from './log.js';
+import {addLine, claimOwn, clock, count, draw, element, isAway, notice, moveNotice, parse, queue, settle, showNew} from './log.js';
 import {notify} from './notify.js';
 import './form.js';
 
@@ -19,7 +19,7 @@ const flicker = 5 * 60 * 1000; // between two of which the log has one line
 
 let since; // when the connection was lost, or undefined
 let bar; // timer
-let reason = offlineReason; // why there is no connection
+let reason = 'Not connected yet.'; // why there is no connection
 let outage; // the last one that the log tells of: {from, to, notice}
 
 function showState(word, why) {
@@ -151,6 +151,7 @@ listen({
     }
   },
   caughtUp() {
+    draw();
     showNew();
     $('#log').attr('aria-busy', 'false'); // until now, screen readers do not read lines aloud
     $('#empty').prop('hidden', $('#lines .entry, #outbox .entry').length > 0);

@@ -1,7 +1,7 @@
 // connection.js: the connection to the room. It knows the position in the stream, comes back after each
 // loss, and delivers messages once. It does not wait for the rest of the page to be loaded.
 
-import {room, limits, load, save, tab, device, person} from './store.js';
+import {path, limits, load, save, tab, device, person} from './store.js';
 
 const held = Number(limits.history); // lines that the server holds
 
@@ -35,17 +35,25 @@ export function listen(handlers) {
 // other one, but no number of which the other makes use. What is left from before is sent first.
 
 const me = {id: randomID(), taken: 0, messages: []};
-const senders = load(tab, room + ':outbox', []).map(({id, taken, texts}) => ({id, taken, messages: texts.map(text => ({text}))}));
+const senders = leftSenders();
 senders.flatMap(sender => sender.messages).forEach(message => emit('queued', message));
 senders.push(me);
 let expected = []; // messages that were taken and are not heard yet
+
+function leftSenders() {
+  try {
+    return load(tab, path + ':outbox', []).map(({id, taken, texts}) => ({id, taken, messages: texts.map(text => ({text}))}));
+  } catch {
+    return []; // that is not ours
+  }
+}
 
 function randomID() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map(byte => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function keepOutbox() {
-  save(tab, room + ':outbox', senders.filter(sender => sender.messages.length > 0)
+  save(tab, path + ':outbox', senders.filter(sender => sender.messages.length > 0)
     .map(({id, taken, messages}) => ({id, taken, texts: messages.map(message => message.text)})));
 }
 
@@ -132,7 +140,7 @@ function watchOutbox() {
 
 // ---- Own lines: those that were said in this tab, and in all tabs under the person's name.
 
-const ownLines = store => load(store, room + ':own', {epoch: '', seqs: []});
+const ownLines = store => load(store, path + ':own', {epoch: '', seqs: []});
 let [here, everywhere] = [tab, device].map(ownLines);
 
 function claim(at) {
@@ -145,7 +153,7 @@ function claim(at) {
 function claimIn(store, at) {
   const {epoch, seqs} = ownLines(store);
   const lines = {epoch: at.epoch, seqs: (epoch === at.epoch ? seqs : []).concat(at.seq).slice(-held - 1)};
-  save(store, room + ':own', lines);
+  save(store, path + ':own', lines);
   return lines;
 }
 
@@ -153,7 +161,7 @@ function claimIn(store, at) {
 export const isOwn = ({epoch, seq}) => [here, everywhere].some(lines => lines.epoch === epoch && lines.seqs.includes(seq));
 
 window.addEventListener('storage', function (event) {
-  if (event.key === room + ':own' && event.storageArea === window.localStorage) {
+  if (event.key === path + ':own' && event.storageArea === window.localStorage) {
     everywhere = ownLines(device);
     emit('own');
   }

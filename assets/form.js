@@ -1,6 +1,6 @@
 // form.js: what is typed, under which name, and how long it may be.
 
-import {room, limits, load, save, tab, person} from './store.js';
+import {path, limits, load, save, tab, person} from './store.js';
 import {say} from './connection.js';
 import {parse, count, scroll} from './log.js';
 
@@ -28,10 +28,13 @@ function line() {
 function showRoom() {
   const text = line();
   const left = maxMessage - bytes(text);
-  $left.prop('hidden', left > Math.max(64, maxMessage / 10))
-    .toggleClass('over', left < 0)
-    .text(left < 0 ? count(excess(text), 'character') + ' too long' : 'about ' + count(Math.floor(left / bytesEach(text)), 'character') + ' left');
+  const near = left <= Math.max(64, maxMessage / 10);
+  $left.prop('hidden', !near).toggleClass('over', left < 0).text(near ? roomIn(left, text) : '');
   $('#send').prop('disabled', left < 0);
+}
+
+function roomIn(left, text) {
+  return left < 0 ? count(excess(text), 'character') + ' too long' : 'about ' + count(Math.floor(left / bytesEach(text)), 'character') + ' left';
 }
 
 // bytesEach returns how many bytes a character of text takes.
@@ -41,12 +44,13 @@ function bytesEach(text) {
 
 // excess returns how many characters must be removed from the end of text.
 function excess(text) {
-  const characters = [...text];
-  let left = bytes(text), removed = 0;
-  for (; left > maxMessage; removed++) {
-    left -= bytes(characters.pop());
+  let size = 0, beyond = 0;
+  for (const character of text) {
+    const code = character.codePointAt(0);
+    size += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; // in UTF-8
+    beyond += size > maxMessage;
   }
-  return removed;
+  return beyond;
 }
 
 // ---- The input.
@@ -58,12 +62,12 @@ function grow() {
 }
 
 function changed() {
-  save(tab, room + ':draft', $msg.val());
+  save(tab, path + ':draft', $msg.val());
   showRoom();
   grow();
 }
 
-$msg.val(load(tab, room + ':draft', ''))
+$msg.val(load(tab, path + ':draft', ''))
   .attr('enterkeyhint', touch.matches ? 'enter' : 'send')
   .on('input', changed)
   .on('keydown', function (event) {

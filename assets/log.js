@@ -1,6 +1,6 @@
 // log.js: the log. Entries of lines, notices, and rules between them; what is new, and what is in view.
 
-import {room, load, save, device, person} from './store.js';
+import {path, load, save, device, person} from './store.js';
 import {isOwn, nextPosition} from './connection.js';
 
 const maxEntries = 2000;
@@ -115,7 +115,8 @@ function add(added) {
   }
 }
 
-function draw() {
+// draw adds what is waiting.
+export function draw() {
   drawing = false;
   const lines = $lines[0];
   below += waiting.filter(added => added !== newRule).length;
@@ -217,8 +218,9 @@ new ResizeObserver(follow).observe($log[0]);
 
 const newRule = element('div', '', element('span', '', 'New'));
 newRule.id = 'new';
-let read = load(device, room + ':read', undefined); // position of the first line that was not seen
+let read = load(device, path + ':read', undefined); // position of the first line that was not seen
 let rule = ''; // '' until something new is said after the person left, then shown or removed
+let unseen = false; // the rule was not in view since it stands there
 let unread = 0;
 let whenUnread;
 
@@ -239,6 +241,7 @@ function markNew() {
   }
   if (rule === '') {
     rule = 'shown';
+    unseen = true;
     removeRule();
     add(newRule);
   }
@@ -251,21 +254,23 @@ function removeRule() {
 
 function leave() {
   read = nextPosition() ?? read;
-  save(device, room + ':read', read);
+  save(device, path + ':read', read);
   rule = '';
 }
 
 function comeBack() {
   unread = 0;
   whenUnread(0);
+  draw();
   showNew();
 }
 
-// showNew brings the rule into view.
+// showNew brings the rule into view, once, when the person is there.
 export function showNew() {
-  if (drawing) {
-    draw();
+  if (!unseen || isAway()) {
+    return;
   }
+  unseen = false;
   const top = newRule.isConnected ? newRule.offsetTop - $lines[0].offsetTop : Infinity;
   if (top < $log[0].scrollTop) {
     following = false;

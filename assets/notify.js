@@ -33,7 +33,7 @@ function show({name, text}) {
     return;
   }
   try {
-    const shown = new Notification(name ? name + ' – ' + title : title, {body: text.replaceAll('\u2028', '\n'), tag: title, icon: root + 'assets/icon.svg'});
+    const shown = new Notification(name ? name + ' – ' + title : title, {body: text.replaceAll('\u2028', '\n'), tag: title, renotify: true, icon: root + 'assets/icon.svg'});
     shown.onclick = function () {
       window.focus();
       shown.close();

@@ -3,7 +3,11 @@
 export const {root, ...limits} = document.body.dataset; // the relative URL of all rooms, or ''
 export const room = root ? location.pathname.split('/').at(-2) : ''; // its name, or ''
 
-// On this device, and as long as this tab lives; both for this room alone where the key begins with it.
+// Keys of what is kept for this room alone begin with it: other rooms have other paths, and so have other
+// programs on this host.
+export const path = location.pathname;
+
+// On this device, and as long as this tab lives.
 export const device = () => window.localStorage;
 export const tab = () => window.sessionStorage;
 
@@ -24,7 +28,7 @@ export function save(store, key, value) {
 // The person at this device. name is '' for who wants none, and null before that was asked; notify is
 // nothing, mentions or everything.
 export const person = {
-  name: load(device, 'name', null),
+  name: load(device, 'name', null)?.toString().replaceAll(':', '').trim() ?? null,
   notify: load(device, 'notify', 'nothing'),
   set(key, value) {
     this[key] = value;

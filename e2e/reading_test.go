@@ -123,8 +123,13 @@ func testUnread(t *testing.T, driver chromedriver) {
 	b.until("rule in view", `document.title == "Chat" && (([rule, log]) => rule.top >= log.top && rule.bottom < log.bottom)([$("#new")[0], $("#log")[0]].map(e => e.getBoundingClientRect()))`)
 	b.until("way down", `$("#below").is(":visible") && $("#below").text() == "↓ 100 new messages"`)
 
+	// A connection that is lost and made again moves nothing.
+	b.run(`$("#below").trigger("click"); window.dispatchEvent(new Event("online"))`, nil)
+	b.untilLive()
+	wstest.Say(t, ws, "still at the end")
+	b.until("the end in view", `$("#lines .text").last().text() == "still at the end" && $("#log")[0].scrollTop + $("#log")[0].clientHeight >= $("#log")[0].scrollHeight - 1`)
+
 	// What the person says is not new.
-	b.run(`$("#below").trigger("click")`, nil)
 	b.look(false)
 	b.typeKeys("my own" + enter)
 	b.until("own message, and no count", `$(".own").length == 1 && document.title == "Chat" && $("#new").next().find(".text").text() == "line 0"`)
