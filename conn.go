@@ -91,7 +91,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 		return refused
 	}
 	query := r.URL.Query()
-	senderID, senderTaken, refused := parseSender(query)
+	asks, refused := parseSender(query)
 	if refused != nil {
 		return refused
 	}
@@ -110,8 +110,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	if rate := h.rooms.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
-	c.senderID, c.senderTaken = senderID, senderTaken
-	c.events = query.Has("events")
+	c.events, c.asks = query.Has("events"), asks
 	if query.Has("since") {
 		since := strings.Clone(query.Get("since"))
 		c.since = &since
@@ -171,8 +170,7 @@ type Conn struct {
 
 	since        *string            // the position that the peer asks for, as EPOCH.SEQ, or nil
 	events       bool               // whether the peer asks for events
-	senderID     string             // of the sender that the peer is, or ""
-	senderTaken  uint64             // messages of it that the peer knows to have been taken
+	asks         asksAs             // the sender that the peer says it is
 	limiter      *ratelimit.Limiter // of how fast the peer may speak, or nil; only readPump uses it
 	forwardedFor string             // what the peer, or a proxy, says of where it comes from
 
@@ -180,9 +178,9 @@ type Conn struct {
 	delivery
 	people                int     // the count that the peer was told
 	countPending          bool    // it is told with the next batch
-	sender                *sender // nil if the peer says nothing of it
+	sender                *sender // nil without ?sender=
 	sent                  uint64  // the number of the last message from the peer
-	acknowledged          uint64  // the number of the last one that the peer was told was taken
+	toldTaken             uint64  // up to which number the peer knows that messages were taken
 	readWatch, writeWatch watch
 
 	// What the pumps tell the Hub.

@@ -35,13 +35,17 @@ func (e event) frame() *frame {
 	return newFrame(websocket.BinaryFrame, b)
 }
 
-// tell sends c the number of people. If c is behind, it comes with the next batch.
-func (h *Hub) tell(c *Conn, count *frame) {
+// greeting returns the first event for c: how many people there are, and of a sender, what was taken
+// before: the next message from c has the number behind that.
+func (h *Hub) greeting(c *Conn) *frame {
 	c.people = len(h.connections)
-	c.countPending = c.behind
-	if !c.behind {
-		h.send(c, []*frame{count}, 0)
+	e := event{People: c.people}
+	if c.asks.id != "" {
+		c.sender = h.stream.senders.join(c, c.asks.id, c.asks.taken)
+		c.sent, c.toldTaken = c.sender.taken, c.sender.taken
+		e.Taken = &c.sender.taken
 	}
+	return e.frame()
 }
 
 // tellPeople tells everyone who does not know it how many people there are, in a large room not in every
@@ -58,7 +62,11 @@ func (h *Hub) tellPeople() {
 				count = event{People: len(h.connections)}.frame()
 				h.untold = (len(h.connections) - 1) / maxCounts
 			}
-			h.tell(c, count)
+			c.people = len(h.connections)
+			c.countPending = c.behind // it comes with the next batch then
+			if !c.behind {
+				h.send(c, []*frame{count}, 0)
+			}
 		}
 	}
 }
@@ -71,7 +79,7 @@ func (c *Conn) appendEvent(frames []*frame, held []heldFrame) []*frame {
 		c.countPending = false
 		e.People = c.people
 	}
-	e.Taken = c.acknowledge()
+	e.Taken = c.nextTaken()
 	if e.People == 0 && e.Said == nil && e.Taken == nil {
 		return frames
 	}

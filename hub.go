@@ -63,10 +63,10 @@ type Hub struct {
 	snapshots chan chan<- state.Stream // where it asks
 
 	pending []*frame // for the next fan-outs
-	size    int      // bytes of their lines
+	size    int      // bytes of lines that came since the last flush
 	stream  stream   // what was broadcast
 
-	unacknowledged []*Conn // whose senders are not told yet that what is pending was taken
+	unacknowledged []*sender // who are to be told with the next flush; one may stand here several times
 
 	backpressure
 
@@ -182,20 +182,18 @@ func (h *Hub) add(c *Conn) {
 	h.readers[c] = true
 	h.rooms.counters.connected.Add(1)
 	c.position = h.stream.end
+	var first []*frame
 	if c.since != nil {
 		c.position = h.stream.find(*c.since)
 		c.missed = h.stream.end.bytes - c.position.bytes
-		c.behind = true
-		c.send <- batch{[]*frame{h.announcement(c.position)}, true}
-	}
-	if c.senderID != "" {
-		c.sender = h.stream.senders.join(c.senderID, c.senderTaken)
-		c.sent = c.sender.taken
-		c.acknowledged = math.MaxUint64 // nothing
-		h.unacknowledged = append(h.unacknowledged, c)
+		first = append(first, h.announcement(c.position))
 	}
 	if c.events {
-		h.tell(c, event{People: len(h.connections)}.frame())
+		first = append(first, h.greeting(c))
+	}
+	if len(first) > 0 {
+		c.behind = c.since != nil
+		c.send <- batch{first, c.behind}
 	}
 }
 
@@ -214,7 +212,7 @@ func (h *Hub) announcement(p position) *frame {
 func (h *Hub) remove(c *Conn) {
 	delete(h.readers, c)
 	if c.sender != nil {
-		h.stream.senders.leave(c.sender)
+		h.stream.senders.leave(c, c.sender)
 	}
 	if h.connections[c] && !h.isDraining() {
 		h.drop(c, h.unsent(c), c.closeReply)
@@ -224,12 +222,12 @@ func (h *Hub) remove(c *Conn) {
 // coalesce keeps f, and the frames that others have ready, for the next fan-out.
 func (h *Hub) coalesce(f connFrame) {
 	for {
+		h.size += len(f.frame.lines)
 		if f.conn.sender != nil {
-			f.frame = h.unseen(f.conn, f.frame)
+			f.frame = h.dropRepeated(f.conn, f.frame)
 		}
 		if f.frame != nil {
 			h.pending = append(h.pending, f.frame)
-			h.size += len(f.frame.lines)
 		}
 		if h.full() {
 			return
@@ -248,6 +246,7 @@ func (h *Hub) full() bool { return h.size > coalesceLimit }
 // flush broadcasts what is pending.
 func (h *Hub) flush() {
 	h.acknowledge()
+	h.size = 0
 	if len(h.pending) == 0 {
 		return
 	}
@@ -263,7 +262,7 @@ func (h *Hub) flush() {
 	if h.busy > len(h.connections)/2 {
 		h.pause = time.After(coalesceDelay)
 	}
-	h.size, h.fannedOut = 0, time.Now()
+	h.fannedOut = time.Now()
 }
 
 // fanOut sends f, the newest frame of the stream, to the connections that have all before
@@ -404,12 +403,12 @@ func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 // unsent returns all frames that c has not been sent, pending ones included.
 func (h *Hub) unsent(c *Conn) (frames []*frame) {
 	if c.sender != nil {
-		c.sender.taken = c.sender.seen // which is pending, and told here
+		c.sender.taken = c.sender.received // which is pending
 	}
 	if c.behind {
 		held, _ := h.stream.read(c.position, math.MaxUint64)
 		frames = h.batch(c, held)
-	} else if taken := c.acknowledge(); taken != nil {
+	} else if taken := c.nextTaken(); taken != nil {
 		frames = append(frames, event{Taken: taken}.frame())
 	}
 	return slices.Concat(frames, h.pending)

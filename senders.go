@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,18 +14,19 @@ import (
 	"chat/internal/ws"
 )
 
-// Senders without a connection that a room remembers: of more, those that left first are forgotten, and
-// what they send again is said again.
+// A room remembers this many senders that have no connection. Beyond it the one that left first is
+// forgotten: what it sends again would be said again.
 const maxAbsent = 1000
 
 // sender is a client beyond one connection: it numbers its messages, from 1, and sends again what may not
-// have arrived.
+// have arrived. Its numbers hold on all its connections.
 type sender struct {
-	id    string
-	seen  uint64 // messages that the Hub has, pending ones included
-	taken uint64 // messages that are in the stream
+	id       string
+	received uint64 // the number of the last message that the Hub has, pending or not
+	taken    uint64 // the number of the last message in the stream
+	spoke    bool   // the Hub has received a message of it
 
-	conns int           // connections on which it may send
+	conns []*Conn       // connections that may broadcast
 	place *list.Element // in senders.absent, while there are none
 }
 
@@ -36,9 +38,9 @@ type senders struct {
 
 func newSenders() senders { return senders{make(map[string]*sender), list.New()} }
 
-// join returns the sender of a new connection, which says that taken of its messages were taken. It may
-// know better, or have known it before a restart.
-func (s *senders) join(id string, taken uint64) *sender {
+// join adds a connection of a sender, which knows that taken of its messages were taken. It may know more
+// than the room: that has forgotten it, or has lost the last lines.
+func (s *senders) join(c *Conn, id string, taken uint64) *sender {
 	joined := s.byID[id]
 	if joined == nil {
 		joined = &sender{id: id}
@@ -48,34 +50,42 @@ func (s *senders) join(id string, taken uint64) *sender {
 		s.absent.Remove(joined.place)
 		joined.place = nil
 	}
-	joined.conns++
-	joined.seen, joined.taken = max(joined.seen, taken), max(joined.taken, taken)
+	joined.conns = append(joined.conns, c)
+	joined.received, joined.taken = max(joined.received, taken), max(joined.taken, taken)
 	return joined
 }
 
-// leave is called when a connection has sent its last message.
-func (s *senders) leave(left *sender) {
-	left.conns--
-	if left.conns > 0 {
-		return
+// leave is called when nothing more will be broadcast from a connection of a sender.
+func (s *senders) leave(c *Conn, left *sender) {
+	left.conns = slices.DeleteFunc(left.conns, func(other *Conn) bool { return other == c })
+	switch {
+	case len(left.conns) > 0:
+	case left.spoke:
+		s.remember(left)
+	default:
+		delete(s.byID, left.id)
 	}
+}
+
+// remember keeps a sender that has no connection.
+func (s *senders) remember(left *sender) {
+	s.byID[left.id] = left
 	left.place = s.absent.PushBack(left)
-	if left.seen == 0 {
-		s.forget(left.place)
-	} else if s.absent.Len() > maxAbsent {
-		s.forget(s.absent.Front())
+	if s.absent.Len() > maxAbsent {
+		first := s.absent.Remove(s.absent.Front()).(*sender)
+		delete(s.byID, first.id)
 	}
 }
 
-// forget forgets an absent sender.
-func (s *senders) forget(place *list.Element) {
-	delete(s.byID, s.absent.Remove(place).(*sender).id)
-}
-
-// snapshot returns what is to be written of s.
+// snapshot returns what is to be written of s: those who are absent, who left first is first, and then
+// those who are there.
 func (s *senders) snapshot() (kept []state.Sender) {
+	for place := s.absent.Front(); place != nil; place = place.Next() {
+		one := place.Value.(*sender)
+		kept = append(kept, state.Sender{ID: one.id, Taken: one.taken})
+	}
 	for _, one := range s.byID {
-		if one.taken > 0 {
+		if one.place == nil && one.spoke {
 			kept = append(kept, state.Sender{ID: one.id, Taken: one.taken})
 		}
 	}
@@ -85,70 +95,85 @@ func (s *senders) snapshot() (kept []state.Sender) {
 // restore takes what was written.
 func (s *senders) restore(kept []state.Sender) {
 	for _, one := range kept {
-		s.leave(s.join(one.ID, one.Taken))
+		s.remember(&sender{id: one.ID, received: one.Taken, taken: one.Taken, spoke: true})
 	}
 }
 
-// senderQuery is the syntax of ?sender=ID.TAKEN.
+// asksAs is what a handshake says with ?sender=ID.TAKEN.
+type asksAs struct {
+	id    string // "" if it says nothing
+	taken uint64
+}
+
+// senderQuery is the syntax of ID.TAKEN.
 var senderQuery = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
 
-// parseSender returns the sender that a handshake names, or "".
-func parseSender(query url.Values) (id string, taken uint64, refused *ws.HandshakeError) {
+// parseSender returns what a handshake says of its sender.
+func parseSender(query url.Values) (asksAs, *ws.HandshakeError) {
 	if !query.Has("sender") {
-		return "", 0, nil
+		return asksAs{}, nil
 	}
 	asked := query.Get("sender")
 	id, number, _ := strings.Cut(asked, ".")
 	taken, err := strconv.ParseUint(number, 10, 63)
 	if err != nil || !senderQuery.MatchString(asked) || !query.Has("events") {
-		return "", 0, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
+		return asksAs{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
 			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", asked)}
 	}
-	return strings.Clone(id), taken, nil
+	return asksAs{strings.Clone(id), taken}, nil
 }
 
-// unseen returns f without the lines that c's sender has sent before, or nil if there is nothing else.
-func (h *Hub) unseen(c *Conn, f *frame) *frame {
+// receive numbers messages that come on c, and returns how many of them, the first ones, the Hub has
+// received before.
+func (s *sender) receive(c *Conn, messages uint64) (repeated uint64) {
+	repeated = min(messages, max(s.received, c.sent)-c.sent)
+	c.sent += messages
+	if c.sent > s.received {
+		s.received, s.spoke = c.sent, true
+	}
+	return repeated
+}
+
+// dropRepeated returns f without the lines that c's sender has sent before, or nil if there is nothing else.
+func (h *Hub) dropRepeated(c *Conn, f *frame) *frame {
 	lines := uint64(countLines(f.lines))
-	again := min(lines, c.sender.seen-min(c.sender.seen, c.sent))
-	c.sent += lines
-	c.sender.seen = max(c.sender.seen, c.sent)
-	h.unacknowledged = append(h.unacknowledged, c)
-	switch again {
+	h.unacknowledged = append(h.unacknowledged, c.sender)
+	switch repeated := c.sender.receive(c, lines); repeated {
 	case 0:
 		return f
 	case lines:
 		return nil
 	default:
-		return withoutLines(f, int(again))
+		return withoutLines(f, int(repeated))
 	}
 }
 
-// acknowledge tells the senders of what is pending that it was taken: it is put into the stream now.
+// acknowledge tells the senders of what is pending that it was taken: it is put into the stream next.
 func (h *Hub) acknowledge() {
-	for _, c := range h.unacknowledged {
-		c.sender.taken = c.sender.seen
-		if !h.connections[c] || c.behind {
-			continue // it is told with the next batch
-		}
-		if taken := c.acknowledge(); taken != nil {
-			h.send(c, []*frame{event{Taken: taken}.frame()}, 0)
+	for _, s := range h.unacknowledged {
+		s.taken = s.received
+		for _, c := range s.conns {
+			if h.connections[c] && !c.behind { // otherwise it is told with the next batch
+				h.sendTaken(c)
+			}
 		}
 	}
 	clear(h.unacknowledged)
 	h.unacknowledged = h.unacknowledged[:0]
 }
 
-// acknowledge returns the number of the last message on c that was taken, or nil if the peer was told or
-// does not number its messages.
-func (c *Conn) acknowledge() *uint64 {
-	if c.sender == nil {
+// sendTaken tells c what was taken, unless it knows. c is not behind.
+func (h *Hub) sendTaken(c *Conn) {
+	if taken := c.nextTaken(); taken != nil {
+		h.send(c, []*frame{event{Taken: taken}.frame()}, 0)
+	}
+}
+
+// nextTaken returns the number that c is to be told now, and notes that it is told; or nil.
+func (c *Conn) nextTaken() *uint64 {
+	if c.sender == nil || c.toldTaken == c.sender.taken {
 		return nil
 	}
-	taken := min(c.sender.taken, c.sent)
-	if c.acknowledged == taken {
-		return nil
-	}
-	c.acknowledged = taken
-	return &taken
+	c.toldTaken = c.sender.taken
+	return &c.sender.taken
 }

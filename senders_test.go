@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/websocket"
 
@@ -73,7 +75,7 @@ func TestMessagesAreTakenOnce(t *testing.T) {
 	first.Send(websocket.TextFrame, "two")
 	expectTaken(t, first, 2, "two")
 
-	// One connection knows of one message, and sends the second again with a third, all at once.
+	// A connection that knows of one message learns that the second was taken, and sends a third.
 	second := wstest.Upgrade(t, wstest.Dial(t, addr), "/ws?events&sender=ann.1")
 	if taken := readTaken(t, second); taken != 2 {
 		t.Errorf("%d were taken, want 2", taken)
@@ -97,14 +99,25 @@ func TestMessagesAreTakenOnce(t *testing.T) {
 
 // Of messages that come together, only those are left out that were sent before.
 func TestSomeMessagesWereTaken(t *testing.T) {
-	addr, _ := startServer(t, 4096)
-	other := wstest.Join(t, addr)
-	old, _ := joinAs(t, addr, "ann", 0)
-	late, _ := joinAs(t, addr, "ann", 0) // while nothing was taken
-	old.Write(slices.Concat(wstest.Frame(0x81, "one"), wstest.Frame(0x81, "two")))
-	other.ExpectLines("one", "two")
-	late.Write(slices.Concat(wstest.Frame(0x81, "one"), wstest.Frame(0x81, "two"), wstest.Frame(0x81, "three")))
-	other.ExpectLines("three")
+	h := newTestHub(256)
+	send := func(text string) {
+		c := newConn(h, nil)
+		c.asks, c.events = asksAs{id: "ann"}, true
+		h.add(c)
+		c.sent = 0 // as if it had been there from the beginning
+		h.coalesce(connFrame{c, textFrame([]byte(text))})
+		h.flush()
+	}
+	send("one\ntwo\n")
+	send("one\ntwo\nthree\n")
+	send("one\n")
+	var lines strings.Builder
+	for _, f := range h.stream.frames {
+		lines.Write(f.frame.lines)
+	}
+	if got := lines.String(); got != "one\ntwo\nthree\n" {
+		t.Errorf("said %q", got)
+	}
 }
 
 // Where a room does not know a sender any more, it believes what that says; it never goes back.
@@ -156,11 +169,11 @@ func TestSendersSurviveARestart(t *testing.T) {
 func TestPendingIsNotTaken(t *testing.T) {
 	h := newTestHub(256)
 	c := newConn(h, nil)
-	c.senderID, c.events = "ann", true
+	c.asks, c.events = asksAs{id: "ann"}, true
 	h.add(c)
 	h.flush()
 	h.coalesce(connFrame{c, textFrame([]byte("one\n"))})
-	if s := h.stream.snapshot(); len(s.Senders) != 0 || len(s.Frames) != 0 {
+	if s := h.stream.snapshot(); !slices.Equal(s.Senders, []state.Sender{{ID: "ann", Taken: 0}}) || len(s.Frames) != 0 {
 		t.Errorf("in the snapshot: %+v", s)
 	}
 	h.flush()
@@ -178,7 +191,7 @@ func TestLastWordToASender(t *testing.T) {
 		defer socket.Close()
 		defer peer.Close()
 		c := newConn(h, socket)
-		c.senderID, c.events = "ann", true
+		c.asks, c.events = asksAs{id: "ann"}, true
 		h.add(c)
 		h.flush()
 		for len(c.send) > 0 {
@@ -195,23 +208,74 @@ func TestLastWordToASender(t *testing.T) {
 }
 
 // A room remembers maxAbsent senders that have gone, and all that are there. It forgets at once those
-// that said nothing.
+// that said nothing. What is written of it has the same order: those are forgotten first that left first.
 func TestSendersAreBounded(t *testing.T) {
 	s := newSenders()
-	staying := s.join("staying", 1)
+	join := func(id string, speaks bool) func() {
+		c := &Conn{}
+		c.sender = s.join(c, id, 0)
+		c.sent = c.sender.taken
+		if speaks {
+			c.sender.receive(c, 1)
+		}
+		return func() { s.leave(c, c.sender) }
+	}
+	join("staying", true)
 	for n := range maxAbsent + 10 {
-		s.leave(s.join(fmt.Sprint(n), 1))
-		s.leave(s.join(fmt.Sprint("silent ", n), 0))
+		join(fmt.Sprint(n), true)()
+		join(fmt.Sprint("silent ", n), false)()
 	}
-	if len(s.byID) != maxAbsent+1 || s.absent.Len() != maxAbsent || s.byID["staying"] != staying {
-		t.Errorf("%d senders, %d absent", len(s.byID), s.absent.Len())
+	restored := newSenders()
+	restored.restore(s.snapshot())
+	for what, s := range map[string]senders{"before": s, "restored": restored} {
+		if s.byID["staying"] == nil || s.byID["9"] != nil || s.byID["silent 1000"] != nil || s.byID[fmt.Sprint(maxAbsent+9)] == nil {
+			t.Errorf("%s: not those who left last, and those who are there", what)
+		}
 	}
-	if s.byID["9"] != nil || s.byID["10"] == nil {
-		t.Error("it was not the first who was forgotten")
+	if len(s.byID) != maxAbsent+1 || len(restored.byID) != maxAbsent || restored.absent.Len() != maxAbsent {
+		t.Errorf("%d senders, and %d restored", len(s.byID), len(restored.byID))
 	}
 }
 
-// Senders flood a room over connections that are cut at random: each message is said once, in order.
+// A message that comes late, on the connection before, is acknowledged on the one that took its place,
+// before its line.
+func TestLateMessage(t *testing.T) {
+	addr, _ := startServer(t, 4096)
+	old, _ := joinAs(t, addr, "ann", 0)
+	current, _ := joinAs(t, addr, "ann", 0)
+	old.Send(websocket.TextFrame, "late")
+	expectTaken(t, current, 1, "late")
+	current.Send(websocket.TextFrame, "late") // it did not know
+	current.Send(websocket.TextFrame, "next")
+	expectTaken(t, current, 2, "next")
+}
+
+// However many messages are sent again, the Hub broadcasts what others say.
+func TestFloodOfRepeats(t *testing.T) {
+	h := newTestHub(256)
+	c := newConn(h, nil)
+	c.asks, c.events = asksAs{id: "ann"}, true
+	h.add(c)
+	c.sender.received = 1 << 40
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for range 100 {
+		go func() {
+			for ctx.Err() == nil {
+				select {
+				case h.broadcast <- connFrame{c, textFrame([]byte("again\n"))}:
+				case <-ctx.Done():
+				}
+			}
+		}()
+	}
+	h.coalesce(<-h.broadcast)
+	if ctx.Err() != nil {
+		t.Error("it takes what is sent again for ever")
+	}
+}
+
+// Senders flood a room over connections that are cut again and again: each message is said once, in order.
 func TestSendersWhoAreCutOff(t *testing.T) {
 	addr, _ := startServer(t, 4096)
 	const senders, messages = 8, 4000
