@@ -154,6 +154,12 @@ func TestCompression(t *testing.T) {
 		plainSize, compressedSize = plainSize+len(content), compressedSize+len(body)
 	}
 	t.Logf("%d bytes become %d", plainSize, compressedSize)
+	source := string(mustRead("log.js"))
+	_, content := get("/assets/log.js", "identity")
+	served := string(content)
+	if regexp.MustCompile(`(?m)^\s*//`).MatchString(served) || strings.Count(served, "\n") != strings.Count(source, "\n") || !strings.Contains(served, "export function draw() {\n") {
+		t.Error("there are comments in the script, or lines have other numbers")
+	}
 	if compressedSize > plainSize/2 {
 		t.Errorf("%d bytes become %d", plainSize, compressedSize)
 	}

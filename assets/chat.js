@@ -15,7 +15,7 @@ if (room) {
 const quiet = 1000; // milliseconds without a connection that are not worth a word
 const short = 2000; // that are not worth a line in the log
 const offlineReason = 'Offline.';
-const flicker = 5 * 60 * 1000; // between two of which the log has one line
+const flicker = 5 * 60 * 1000; // between outages that share a line
 
 let since; // when the connection was lost, or undefined
 let bar; // timer
@@ -70,10 +70,11 @@ function showWait() {
 
 // tellOutage has the log tell of an outage; one line for all that come shortly after each other.
 function tellOutage(from, to) {
-  if (outage && from - outage.to < flicker) {
+  const told = wasLive && to - from >= short;
+  if (told && outage && from - outage.to < flicker) {
     outage.to = to;
     moveNotice(outage.notice, during(outage));
-  } else if (to - from >= short && wasLive) {
+  } else if (told) {
     outage = {from, to};
     outage.notice = notice(during(outage));
   }

@@ -30,6 +30,9 @@ export function listen(handlers) {
 
 // ---- The outbox: what was typed and is not taken by the server yet.
 //
+// A message is {text}, and while it is here, isEarlier if it was taken on a connection before this one, and
+// sameTextAt, where a line with the same text was said.
+//
 // The server numbers the messages of a sender, tells how many it has taken, and drops what it is sent
 // again. Each load of the page is a sender of its own: a tab that is duplicated has the messages of the
 // other one, but no number of which the other makes use. What is left from before is sent first.
@@ -65,30 +68,34 @@ export function say(text) {
   emit('queued', message);
   if (speaking && senders[0] === me) {
     socket.send(text);
-    watchOutbox();
+  }
+  if (!watch) {
+    watchConnection();
   }
 }
 
-// take learns up to which number the server has taken the messages of the sender that the connection is
-// for. When it learns that first, it sends the others.
+// take learns up to which number the server has taken the messages of the sender that the connection is for.
 function take(taken) {
   const sender = senders[0];
-  const count = Math.max(0, taken - sender.taken);
-  for (const message of sender.messages.splice(0, count)) {
-    message.before = !speaking;
-    expected.push(message);
-  }
+  const messages = sender.messages.splice(0, Math.max(0, taken - sender.taken));
+  messages.forEach(message => message.isEarlier = !speaking);
+  expected.push(...messages);
   sender.taken = taken;
   keepOutbox();
   if (!speaking) {
-    speaking = true;
-    sender.messages.forEach(message => socket.send(message.text));
+    speak(sender);
   }
-  watchOutbox();
   if (sender.messages.length === 0 && sender !== me) {
     senders.shift();
     connect(); // for the next one
   }
+}
+
+// speak sends what the server has not taken.
+function speak(sender) {
+  speaking = true;
+  sender.messages.forEach(message => socket.send(message.text));
+  giveUp();
 }
 
 // echoOf returns the message of which a line is the echo, if it is of one.
@@ -97,25 +104,30 @@ function echoOf(line) {
   return i < 0 ? undefined : expected.splice(i, 1)[0];
 }
 
-// A line with the words of a message that was not taken is not its echo; unless another tab has sent it.
-function noteTwin(line) {
-  const message = senders.flatMap(sender => sender.messages).find(message => message.text === line && !message.twin);
+// noteSameText notes where a line has the text of a message that was not taken. It is not its echo, unless
+// another tab has sent it.
+function noteSameText(line) {
+  const message = senders.flatMap(sender => sender.messages).find(message => message.text === line && !message.sameTextAt);
   if (message) {
-    message.twin = {...position};
+    message.sameTextAt = {...position};
   }
 }
 
-// giveUp stops expecting messages that were said while there was no connection: their lines are gone, or
-// were heard before it was known that they are theirs.
+// giveUp stops expecting earlier messages, when all lines are heard that were said before the connection was
+// made, and it is known which messages were taken before. Lines of those that are left are gone, or were
+// heard before it was known whose they are.
 function giveUp() {
-  for (const message of expected.filter(message => message.before)) {
-    if (message.twin) {
-      claim(message.twin);
+  if (!speaking || position.seq < end) {
+    return;
+  }
+  for (const message of expected.filter(message => message.isEarlier)) {
+    if (message.sameTextAt) {
+      claim(message.sameTextAt);
       emit('own');
     }
-    emit('gone', message, Boolean(message.twin));
+    emit('gone', message, Boolean(message.sameTextAt));
   }
-  expected = expected.filter(message => !message.before);
+  expected = expected.filter(message => !message.isEarlier);
 }
 
 // refuse takes the message that the server would not have out of the outbox.
@@ -127,15 +139,20 @@ function refuse(why) {
   }
 }
 
-// If a message waits and nothing at all is heard for 10 s the connection is dead, even
-// where the browser has not noticed.
-let watch;
+// If a message waits, or the server's first event, and nothing at all is heard for 10 s, the connection is
+// dead, even where the browser has not noticed.
+let watch; // timer, or undefined
 
-function watchOutbox() {
-  clearTimeout(watch);
-  if (senders[0].messages.length > 0) {
-    watch = setTimeout(() => live && lost('There is no answer.'), 10000);
+function watchConnection() {
+  stopWatch();
+  if (live && (!speaking || senders[0].messages.length > 0)) {
+    watch = setTimeout(() => lost('There is no answer.'), 10000);
   }
+}
+
+function stopWatch() {
+  clearTimeout(watch);
+  watch = undefined;
 }
 
 // ---- Own lines: those that were said in this tab, and in all tabs under the person's name.
@@ -195,6 +212,9 @@ let due; // time at which it ends
 // nextPosition returns the position of the next line, if it is known.
 export const nextPosition = () => position && {...position};
 
+// serverTime returns the server's clock, in milliseconds since 1970, as far as it is known.
+export const serverTime = () => Date.now() + (skew ?? 0);
+
 // nextTry returns how many milliseconds it takes to the next attempt to connect, or undefined.
 export const nextTry = () => retry && Math.max(0, due - Date.now());
 
@@ -228,7 +248,7 @@ export function connect() {
       } else {
         learn(JSON.parse(new TextDecoder().decode(event.data)));
       }
-      watchOutbox();
+      watchConnection();
     };
   };
   socket.onclose = function ({code}) {
@@ -242,6 +262,7 @@ export function connect() {
 // hangUp gives up the socket, if there is one.
 function hangUp() {
   clearTimeout(timeout);
+  stopWatch();
   if (socket) {
     socket.onmessage = socket.onclose = null;
     socket.close();
@@ -266,19 +287,15 @@ function arrive(line) {
   } else {
     known = position.seq - start.seq;
   }
-  expected.forEach(message => message.before = true);
+  expected.forEach(message => message.isEarlier = true);
   position = start;
   live = true;
   fails = 0;
+  watchConnection();
   emit('state', 'live');
   if (start.seq >= end) {
-    caughtUp();
+    emit('caughtUp');
   }
-}
-
-function caughtUp() {
-  setTimeout(giveUp, 1000); // they may have been taken since, and come yet
-  emit('caughtUp');
 }
 
 // learn takes an event.
@@ -300,7 +317,7 @@ function learn({people, now, said: times, taken}) {
 // saidAt returns when the next line was said.
 function saidAt() {
   if (said.length === 0) {
-    return new Date(Date.now() + (skew ?? 0));
+    return new Date(serverTime());
   }
   const [[, at]] = said;
   if (--said[0][0] === 0) {
@@ -319,13 +336,14 @@ function hear(text) {
     if (message) {
       claim(position);
     } else {
-      noteTwin(text);
+      noteSameText(text);
     }
     emit('line', {text, at, position: {...position}, message, own: Boolean(message) || isOwn(position), old: position.seq < first});
   }
   position.seq++;
   if (position.seq === end) {
-    caughtUp();
+    giveUp();
+    emit('caughtUp');
   }
 }
 
@@ -336,7 +354,6 @@ function lost(why) {
     askWhy();
   }
   live = speaking = false;
-  clearTimeout(watch);
   retryIn(Math.min(500 * 2 ** fails++, 30000));
   emit('state', 'offline', why);
 }

@@ -101,7 +101,7 @@ function submit() {
   if (text === '' || bytes(text) > maxMessage) {
     return;
   }
-  if (person.name === null) {
+  if (!person.isNamed) {
     asked = true;
     askName();
     return;
@@ -121,7 +121,7 @@ $('#form').on('submit', function (event) {
 
 function askName() {
   $ask.prop('hidden', false);
-  $name.val(person.name ?? '').trigger('focus').trigger('select');
+  $name.val(person.name).trigger('focus').trigger('select');
 }
 
 function closeAsk() {
@@ -132,6 +132,7 @@ function closeAsk() {
 
 function rename(name) {
   person.set('name', name);
+  person.set('isNamed', true);
   showName();
   const sending = asked;
   closeAsk();

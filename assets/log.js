@@ -1,7 +1,7 @@
 // log.js: the log. Entries of lines, notices, and rules between them; what is new, and what is in view.
 
 import {path, load, save, device, person} from './store.js';
-import {isOwn, nextPosition} from './connection.js';
+import {isOwn, nextPosition, serverTime} from './connection.js';
 
 const maxEntries = 2000;
 const groupTime = 5 * 60 * 1000; // milliseconds
@@ -24,7 +24,7 @@ export function count(n, what) {
 // parse returns the name and the text of a line: NAME: TEXT, or just TEXT. A space before what looks
 // like a name says that it is none.
 export function parse(line) {
-  const [, space, name, text] = /^( ?)([^\s:][^:]{0,63}): (.*)$/s.exec(line) ?? [];
+  const [, space, name, text] = /^( ?)([^\s:][^:\u2028]{0,63}): (.*)$/s.exec(line) ?? [];
   return name === undefined ? {text: line} : space ? {text: line.slice(1)} : {name, text};
 }
 
@@ -119,13 +119,13 @@ function add(added) {
 export function draw() {
   drawing = false;
   const lines = $lines[0];
-  below += waiting.filter(added => added !== newRule).length;
+  below += waiting.filter(added => added.line).length;
   lines.append(...arranged(waiting));
   waiting = [];
   while (lines.childElementCount > maxEntries) {
     lines.firstElementChild.remove();
   }
-  if (rule === 'shown' && !newRule.isConnected) {
+  if ((rule === 'added' || rule === 'shown') && !newRule.isConnected) {
     lines.prepend(newRule); // it was further up
   }
   lines.querySelector('.entry')?.classList.remove('continued');
@@ -152,7 +152,7 @@ function arranged(elements) {
 }
 
 // group has entries of one speaker within some minutes share the name and time of the first. The first
-// of entries follows last.
+// of entries follows last, if there is one.
 function group(elements, last) {
   let previous = last?.line;
   for (const {line, classList} of elements) {
@@ -167,13 +167,14 @@ function group(elements, last) {
   }
 }
 
-// notice adds a notice and returns it. One that is in the log already moves to the end.
+// notice adds a notice and returns it.
 export function notice(text) {
   const added = element('div', 'notice', element('span', 'body', text));
   add(added);
   return added;
 }
 
+// moveNotice changes a notice and moves it to the end.
 export function moveNotice(moved, text) {
   moved.firstElementChild.textContent = text;
   if (!waiting.includes(moved)) {
@@ -218,30 +219,31 @@ new ResizeObserver(follow).observe($log[0]);
 
 const newRule = element('div', '', element('span', '', 'New'));
 newRule.id = 'new';
-let read = load(device, path + ':read', undefined); // position of the first line that was not seen
-let rule = ''; // '' until something new is said after the person left, then shown or removed
-let unseen = false; // the rule was not in view since it stands there
+let read = load(device, path + ':read', {}); // position of the first line that was not seen; {} if nothing was
+let absence = {from: Infinity, to: 0}; // when the person left and came back, by the server's clock
+let rule = 'none'; // since the person left; then added, shown when it was brought into view, or removed
 let unread = 0;
-let whenUnread;
+let whenUnread = () => {};
 
 export const isAway = () => document.hidden || !document.hasFocus();
 
 // onUnread has a function called with the number of unread lines.
 export function onUnread(f) {
   whenUnread = f;
+  f(unread);
 }
 
-function isNew({own, old, position}) {
-  return !own && (old ? read?.epoch === position.epoch && position.seq >= read.seq : isAway());
+// isNew reports whether a line was said while the person was away. It may come later.
+function isNew({own, old, position, at}) {
+  return !own && (old ? read.epoch === position.epoch && position.seq >= read.seq : isAway() || at >= absence.from && at <= absence.to);
 }
 
 function markNew() {
   if (isAway()) {
     whenUnread(++unread);
   }
-  if (rule === '') {
-    rule = 'shown';
-    unseen = true;
+  if (rule === 'none') {
+    rule = 'added';
     removeRule();
     add(newRule);
   }
@@ -255,11 +257,13 @@ function removeRule() {
 function leave() {
   read = nextPosition() ?? read;
   save(device, path + ':read', read);
-  rule = '';
+  rule = 'none';
+  absence = {from: serverTime(), to: Infinity};
 }
 
 function comeBack() {
   unread = 0;
+  absence.to = serverTime();
   whenUnread(0);
   draw();
   showNew();
@@ -267,10 +271,10 @@ function comeBack() {
 
 // showNew brings the rule into view, once, when the person is there.
 export function showNew() {
-  if (!unseen || isAway()) {
+  if (rule !== 'added' || isAway()) {
     return;
   }
-  unseen = false;
+  rule = 'shown';
   const top = newRule.isConnected ? newRule.offsetTop - $lines[0].offsetTop : Infinity;
   if (top < $log[0].scrollTop) {
     following = false;
@@ -341,8 +345,10 @@ export function claimOwn() {
     if (one.line?.position && isOwn(one.line.position)) {
       one.line.own = true;
       one.classList.add('own');
+      $(one).find('mark').replaceWith((i, text) => document.createTextNode(text));
     }
   }
+  group($lines.children().get());
 }
 
 // ---- The clipboard gets name and time of each line.
@@ -369,7 +375,11 @@ function isSelected(one, range) {
 }
 
 $log.on('copy', function ({originalEvent}) {
-  const range = getSelection().getRangeAt(0);
+  const selection = getSelection();
+  if (selection.rangeCount === 0) {
+    return;
+  }
+  const range = selection.getRangeAt(0);
   const entries = $log.find('.entry').get().filter(one => isSelected(one, range));
   if (entries.length > 1) {
     originalEvent.clipboardData.setData('text/plain', entries.map(plain).join('\n'));

@@ -91,5 +91,5 @@ $('#bell input').on('change', async function () {
     await Notification.requestPermission();
   }
   showChoice();
-}).filter('[value=' + person.notify + ']').prop('checked', true);
+}).filter((i, choice) => choice.value === person.notify).prop('checked', true);
 showChoice();

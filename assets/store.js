@@ -11,9 +11,11 @@ export const path = location.pathname;
 export const device = () => window.localStorage;
 export const tab = () => window.sessionStorage;
 
+// load returns what is kept under a key, if it is of the type of otherwise.
 export function load(store, key, otherwise) {
   try {
-    return JSON.parse(store().getItem(key)) ?? otherwise;
+    const value = JSON.parse(store().getItem(key));
+    return value?.constructor === otherwise.constructor ? value : otherwise;
   } catch {
     return otherwise; // storage is forbidden, or holds something else
   }
@@ -25,13 +27,14 @@ export function save(store, key, value) {
   } catch {} // full, or forbidden: then it is not kept
 }
 
-// The person at this device. name is '' for who wants none, and null before that was asked; notify is
-// nothing, mentions or everything.
+// The person at this device. isNamed says that they have chosen a name, or '' for none; notify is nothing,
+// mentions or everything. Tabs that are open do not see what is changed in another one.
 export const person = {
-  name: load(device, 'name', null)?.toString().replaceAll(':', '').trim() ?? null,
-  notify: load(device, 'notify', 'nothing'),
+  isNamed: load(device, 'chat:isNamed', false),
+  name: load(device, 'chat:name', ''),
+  notify: load(device, 'chat:notify', 'nothing'),
   set(key, value) {
     this[key] = value;
-    save(device, key, value);
+    save(device, 'chat:' + key, value);
   },
 };

@@ -57,6 +57,7 @@ func TestBrowser(t *testing.T) {
 
 		"times":                    testTimes,
 		"unread":                   testUnread,
+		"unread on return":         testUnreadOnReturn,
 		"unread across reloads":    testUnreadAcrossReloads,
 		"groups":                   testGroups,
 		"colours of names":         testColours,
@@ -421,8 +422,6 @@ func testRestart(t *testing.T, driver chromedriver) {
 	b.until("own message alone set off", `$(".entry").get().slice(4).map(e => e.classList.contains("own")).join() == "false,true,false"`)
 }
 
-// A message that the server does not take is seen to be not sent, and is not tried
-// again for ever. Those behind it arrive.
 // A page for which there is no room says so, and comes in when someone leaves.
 func testFullRoom(t *testing.T, driver chromedriver) {
 	addr := startProgram(t, "-max-conns", "1").addr
@@ -437,6 +436,8 @@ func testFullRoom(t *testing.T, driver chromedriver) {
 	b.until("echo", entries+`.join() == "let me in" && $("#outbox *").length == 0`)
 }
 
+// A message that the server does not take is seen to be not sent, and is not tried
+// again for ever. Those behind it arrive.
 func testRefusedMessage(t *testing.T, driver chromedriver) {
 	addr := startProgram(t, "-max-message", "20").addr
 	b := driver.open(t)

@@ -132,8 +132,27 @@ func testUnread(t *testing.T, driver chromedriver) {
 	// What the person says is not new.
 	b.look(false)
 	b.typeKeys("my own" + enter)
-	b.until("own message, and no count", `$(".own").length == 1 && document.title == "Chat" && $("#new").next().find(".text").text() == "line 0"`)
+	b.until("own message, and no count", `$("#lines .own").length == 1 && document.title == "Chat" && $("#new").next().find(".text").text() == "line 0"`)
 	b.cleanConsole()
+}
+
+// A phone stops a page that is not in view: what was said meanwhile comes when the person is back, and is
+// new.
+func testUnreadOnReturn(t *testing.T, driver chromedriver) {
+	addr := startProgram(t).addr
+	ws := wstest.DialWS(t, addr)
+	network, b := throughCuttable(t, driver, addr)
+	wstest.Say(t, ws, "seen")
+	b.until("line", entries+`.join() == "seen"`)
+	b.look(false)
+	network.cut(true, true)
+	wstest.Say(t, ws, "not seen")
+	time.Sleep(time.Second) // times of lines are as precise
+	b.look(true)
+	network.heal()
+	b.untilLive()
+	wstest.Say(t, ws, "seen, too")
+	b.until("rule", `$("#lines > *").get().map(e => e.id || $(e).find(".text").text()).join() == "seen,new,not seen,seen, too"`)
 }
 
 // The place where the person stopped to read is known after a reload, and in another tab.

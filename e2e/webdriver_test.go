@@ -28,6 +28,7 @@ func startChromedriver(t *testing.T) chromedriver {
 	requireProgram(t, "chromium", "apt-get install chromium")
 	requireProgram(t, "chromedriver", "apt-get install chromium-driver")
 	cmd := exec.Command("chromedriver", "--port=0")
+	cmd.Env = append(os.Environ(), "TZ=UTC", "LANGUAGE=en_US") // which the page shows times and dates by
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +180,7 @@ func (b *browser) visit(url string) {
 // has chosen to have none. It also keeps setTimeout for untilScript, whatever a test does to it.
 const (
 	newcomer = "#newcomer"
-	nameless = `window.later_ = setTimeout.bind(window); try { if (location.hash != "` + newcomer + `" && localStorage.name === undefined) localStorage.name = '""' } catch {}`
+	nameless = `window.later_ = setTimeout.bind(window); try { if (location.hash != "` + newcomer + `" && localStorage["chat:isNamed"] === undefined) localStorage["chat:isNamed"] = "true" } catch {}`
 )
 
 // newWindow opens a window and turns to it.
