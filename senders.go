@@ -62,6 +62,7 @@ func (s *senders) leave(c *Conn, left *sender) {
 	case len(left.conns) > 0:
 	case left.spoke:
 		s.remember(left)
+		s.forgetFirst()
 	default:
 		delete(s.byID, left.id)
 	}
@@ -71,7 +72,11 @@ func (s *senders) leave(c *Conn, left *sender) {
 func (s *senders) remember(left *sender) {
 	s.byID[left.id] = left
 	left.place = s.absent.PushBack(left)
-	if s.absent.Len() > maxAbsent {
+}
+
+// forgetFirst forgets those who left first, if more than maxAbsent have left.
+func (s *senders) forgetFirst() {
+	for s.absent.Len() > maxAbsent {
 		first := s.absent.Remove(s.absent.Front()).(*sender)
 		delete(s.byID, first.id)
 	}
@@ -92,7 +97,8 @@ func (s *senders) snapshot() (kept []state.Sender) {
 	return kept
 }
 
-// restore takes what was written.
+// restore takes what was written. Those who were there when the program stopped may be more than
+// maxAbsent: they come back, or are forgotten when others leave.
 func (s *senders) restore(kept []state.Sender) {
 	for _, one := range kept {
 		s.remember(&sender{id: one.ID, received: one.Taken, taken: one.Taken, spoke: true})
@@ -115,7 +121,7 @@ func parseSender(query url.Values) (asksAs, *ws.HandshakeError) {
 	}
 	asked := query.Get("sender")
 	id, number, _ := strings.Cut(asked, ".")
-	taken, err := strconv.ParseUint(number, 10, 63)
+	taken, err := strconv.ParseUint(number, 10, 53) // as far as JavaScript counts
 	if err != nil || !senderQuery.MatchString(asked) || !query.Has("events") {
 		return asksAs{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
 			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", asked)}

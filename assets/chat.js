@@ -147,7 +147,7 @@ listen({
     if (!line.own && !line.old && name === person.name && name) {
       watchNamesake(line.position);
     }
-    if (addLine(line) && isAway()) {
+    if (addLine(line) && isAway() && (name === undefined || name !== person.name)) {
       notify(line);
     }
   },
@@ -201,7 +201,8 @@ if (limits.rooms === '0') {
 
 $(document).on('click', event => $('.menu').not($(event.target).closest('.menu')).prop('open', false));
 $('.menu').on('keydown', function (event) {
-  if (event.key === 'Escape') {
+  if (event.key === 'Escape' && this.open) {
+    event.stopPropagation();
     $(this).prop('open', false).find('summary').trigger('focus');
   }
 });

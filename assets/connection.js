@@ -24,7 +24,13 @@ let emit = (...event) => early.push(event);
 //   refused(message, why)
 //   own()                  there are further own lines: those of another tab
 export function listen(handlers) {
-  emit = (name, ...args) => handlers[name](...args);
+  emit = function (name, ...args) {
+    try {
+      handlers[name](...args);
+    } catch (error) {
+      reportError(error); // the next line is heard all the same
+    }
+  };
   early.splice(0).forEach(event => emit(...event));
 }
 
@@ -106,10 +112,10 @@ function echoOf(line) {
 
 // noteSameText notes where a line has the text of a message that was not taken. It is not its echo, unless
 // another tab has sent it.
-function noteSameText(line) {
+function noteSameText(line, at) {
   const message = senders.flatMap(sender => sender.messages).find(message => message.text === line && !message.sameTextAt);
   if (message) {
-    message.sameTextAt = {...position};
+    message.sameTextAt = at;
   }
 }
 
@@ -130,23 +136,26 @@ function giveUp() {
   expected = expected.filter(message => !message.isEarlier);
 }
 
-// refuse takes the message that the server would not have out of the outbox.
+// refuse takes the message that the server would not have out of the outbox. It keeps its number: those
+// behind it may be in another tab, too.
 function refuse(why) {
   const message = senders[0].messages.shift();
   if (message) {
+    senders[0].taken++;
     emit('refused', message, why);
     keepOutbox();
   }
 }
 
 // If a message waits, or the server's first event, and nothing at all is heard for 10 s, the connection is
-// dead, even where the browser has not noticed.
+// dead, even where the browser has not noticed; unless a long message is still on its way.
 let watch; // timer, or undefined
 
 function watchConnection() {
   stopWatch();
+  const unsent = socket.bufferedAmount;
   if (live && (!speaking || senders[0].messages.length > 0)) {
-    watch = setTimeout(() => lost('There is no answer.'), 10000);
+    watch = setTimeout(() => socket.bufferedAmount < unsent ? watchConnection() : lost('There is no answer.'), 10000);
   }
 }
 
@@ -169,7 +178,7 @@ function claim(at) {
 
 function claimIn(store, at) {
   const {epoch, seqs} = ownLines(store);
-  const lines = {epoch: at.epoch, seqs: (epoch === at.epoch ? seqs : []).concat(at.seq).slice(-held - 1)};
+  const lines = {epoch: at.epoch, seqs: (epoch === at.epoch ? seqs : []).concat(at.seq).slice(-Math.max(held, 100))};
   save(store, path + ':own', lines);
   return lines;
 }
@@ -328,19 +337,19 @@ function saidAt() {
 
 // hear takes the next line of the stream.
 function hear(text) {
-  const at = saidAt();
+  const at = saidAt(), here = {...position};
+  position.seq++;
   if (known > 0) {
     known--;
   } else {
     const message = echoOf(text);
     if (message) {
-      claim(position);
+      claim(here);
     } else {
-      noteSameText(text);
+      noteSameText(text, here);
     }
-    emit('line', {text, at, position: {...position}, message, own: Boolean(message) || isOwn(position), old: position.seq < first});
+    emit('line', {text, at, position: here, message, own: Boolean(message) || isOwn(here), old: here.seq < first});
   }
-  position.seq++;
   if (position.seq === end) {
     giveUp();
     emit('caughtUp');

@@ -1,6 +1,6 @@
 // form.js: what is typed, under which name, and how long it may be.
 
-import {path, limits, load, save, tab, person} from './store.js';
+import {path, limits, load, save, tab, person, onPersonChanged} from './store.js';
 import {say} from './connection.js';
 import {parse, count, scroll} from './log.js';
 
@@ -14,8 +14,8 @@ const bytes = text => new TextEncoder().encode(text).length;
 // there.
 function line() {
   const text = $msg.val().trimEnd().replace(/^\n+/, '').replaceAll('\n', '\u2028').toWellFormed();
-  if (text.trim() === '') {
-    return '';
+  if (/^[\s\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text)) {
+    return ''; // there is nothing to see
   }
   if (person.name) {
     return person.name + ': ' + text;
@@ -149,13 +149,15 @@ function showName() {
 $who.on('click', () => $ask.prop('hidden') ? askName() : closeAsk());
 $ask.on('submit', function (event) {
   event.preventDefault();
-  rename($name.val().trim());
+  rename($name.val().replace(/[\u2028\u2029]/g, ' ').trim());
 }).on('keydown', function (event) {
-  if (event.key === 'Escape') {
+  if (event.key === 'Escape' && !event.originalEvent.isComposing) {
+    event.stopPropagation();
     closeAsk();
   }
 });
 $('#nameless').on('click', () => rename(''));
 
+onPersonChanged(showName);
 showName();
 changed();

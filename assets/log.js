@@ -11,7 +11,14 @@ const [$log, $lines, $outbox, $below] = ['#log', '#lines', '#outbox', '#below'].
 export function element(name, className, ...children) {
   const e = document.createElement(name);
   e.className = className;
-  e.append(...children);
+  return append(e, children);
+}
+
+// append appends children one by one: there can be too many for one call.
+function append(e, children) {
+  for (const child of children) {
+    e.append(child);
+  }
   return e;
 }
 
@@ -24,7 +31,7 @@ export function count(n, what) {
 // parse returns the name and the text of a line: NAME: TEXT, or just TEXT. A space before what looks
 // like a name says that it is none.
 export function parse(line) {
-  const [, space, name, text] = /^( ?)([^\s:][^:\u2028]{0,63}): (.*)$/s.exec(line) ?? [];
+  const [, space, name, text] = /^( ?)([^\s:][^:\u2028]{0,63}): (.*)$/su.exec(line) ?? [];
   return name === undefined ? {text: line} : space ? {text: line.slice(1)} : {name, text};
 }
 
@@ -51,7 +58,7 @@ function entry(line, classes, before) {
     body.append(element('span', 'speaker', called, ' '));
   }
   const own = classes.includes('own');
-  body.append(element('span', 'text', ...formatted(text.replaceAll('\u2028', '\n'), !own)));
+  body.append(append(element('span', 'text'), formatted(text.replaceAll('\u2028', '\n'), !own)));
   const made = element('div', 'entry ' + classes, before, body);
   made.line = {name, text, own};
   return made;
@@ -258,6 +265,9 @@ function leave() {
   read = nextPosition() ?? read;
   save(device, path + ':read', read);
   rule = 'none';
+  for (const one of $lines.children('.entry').get()) {
+    one.line.isFresh = false;
+  }
   absence = {from: serverTime(), to: Infinity};
 }
 
@@ -295,13 +305,8 @@ function look() {
 
 $(window).on('blur focus', look);
 $(document).on('visibilitychange', look);
-$(window).on('pagehide', function () {
-  if (!away) {
-    leave();
-  }
-});
 $(document).on('keydown', function (event) {
-  if (event.key === 'Escape' && newRule.isConnected) {
+  if (event.key === 'Escape' && !event.originalEvent.isComposing && newRule.isConnected) {
     rule = 'removed';
     removeRule();
   }
@@ -318,7 +323,7 @@ export function addLine(line) {
   }
   message?.element.remove();
   const added = entry(text, own ? 'own' : '', timeOf(at));
-  Object.assign(added.line, {at, position});
+  Object.assign(added.line, {at, position, isFresh});
   add(added);
   return isFresh;
 }
@@ -343,15 +348,36 @@ export function settle(message, classes, mark) {
 export function claimOwn() {
   for (const one of $lines.children('.entry:not(.own)').get().concat(waiting)) {
     if (one.line?.position && isOwn(one.line.position)) {
-      one.line.own = true;
-      one.classList.add('own');
-      $(one).find('mark').replaceWith((i, text) => document.createTextNode(text));
+      makeOwn(one);
     }
   }
   group($lines.children().get());
+  placeRule();
 }
 
-// ---- The clipboard gets name and time of each line.
+function makeOwn(one) {
+  one.line.own = true;
+  one.classList.add('own');
+  $(one).find('mark').replaceWith((i, text) => document.createTextNode(text));
+  if (one.line.isFresh) {
+    one.line.isFresh = false;
+    whenUnread(unread = Math.max(0, unread - 1));
+  }
+}
+
+// placeRule has the rule stand before the first line that is new.
+function placeRule() {
+  draw();
+  const fresh = $lines.children('.entry').get().find(one => one.line.isFresh);
+  if (newRule.isConnected && fresh) {
+    fresh.before(newRule);
+  } else if (newRule.isConnected) {
+    removeRule();
+    rule = 'none';
+  }
+}
+
+// ---- The clipboard gets name and time of each line, but for a part of a text.
 
 function plain({line: {at, name, text}}) {
   const said = name === undefined ? text : name + ': ' + text;
@@ -374,14 +400,14 @@ function isSelected(one, range) {
   return part.toString() !== '';
 }
 
-$log.on('copy', function ({originalEvent}) {
+$(document).on('copy', function ({originalEvent}) {
   const selection = getSelection();
-  if (selection.rangeCount === 0) {
+  if (selection.rangeCount === 0 || $(originalEvent.target).is('input, textarea')) {
     return;
   }
   const range = selection.getRangeAt(0);
   const entries = $log.find('.entry').get().filter(one => isSelected(one, range));
-  if (entries.length > 1) {
+  if (entries.length > 0 && $(range.commonAncestorContainer).closest('.text').length === 0) {
     originalEvent.clipboardData.setData('text/plain', entries.map(plain).join('\n'));
     originalEvent.preventDefault();
   }

@@ -1,7 +1,7 @@
 // notify.js: how the person learns of new lines while looking elsewhere: the title, the icon, and if
 // wanted, a notification and a sound.
 
-import {room, root, person} from './store.js';
+import {room, root, person, onPersonChanged} from './store.js';
 import {onUnread, parse, mentions} from './log.js';
 
 const soundPause = 3000; // milliseconds
@@ -74,6 +74,7 @@ $(document).one('pointerdown keydown', unlock);
 
 function showChoice() {
   $('#bell').toggleClass('on', person.notify !== 'nothing');
+  $('#bell input').prop('checked', (i, was) => $('#bell input')[i].value === person.notify);
   $means.text(person.notify === 'nothing' ? '' : means() + (person.notify === 'mentions' && !person.name ? ' You have no name yet.' : ''));
 }
 
@@ -91,5 +92,6 @@ $('#bell input').on('change', async function () {
     await Notification.requestPermission();
   }
   showChoice();
-}).filter((i, choice) => choice.value === person.notify).prop('checked', true);
+});
+onPersonChanged(showChoice);
 showChoice();

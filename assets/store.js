@@ -1,7 +1,7 @@
 // store.js: what the page was served with, and what it keeps in the browser.
 
 export const {root, ...limits} = document.body.dataset; // the relative URL of all rooms, or ''
-export const room = root ? location.pathname.split('/').at(-2) : ''; // its name, or ''
+export const room = root ? decodeURIComponent(location.pathname.split('/').at(-2)) : ''; // its name, or ''
 
 // Keys of what is kept for this room alone begin with it: other rooms have other paths, and so have other
 // programs on this host.
@@ -28,7 +28,7 @@ export function save(store, key, value) {
 }
 
 // The person at this device. isNamed says that they have chosen a name, or '' for none; notify is nothing,
-// mentions or everything. Tabs that are open do not see what is changed in another one.
+// mentions or everything.
 export const person = {
   isNamed: load(device, 'chat:isNamed', false),
   name: load(device, 'chat:name', ''),
@@ -38,3 +38,16 @@ export const person = {
     save(device, 'chat:' + key, value);
   },
 };
+
+const watchers = [];
+
+// onPersonChanged has a function called when another tab has changed what it is about.
+export const onPersonChanged = f => watchers.push(f);
+
+window.addEventListener('storage', function ({key, storageArea}) {
+  const [, name] = /^chat:(isNamed|name|notify)$/.exec(key) ?? [];
+  if (name && storageArea === window.localStorage) {
+    person[name] = load(device, key, person[name]);
+    watchers.forEach(f => f());
+  }
+});

@@ -57,6 +57,10 @@ func TestBrowser(t *testing.T) {
 
 		"times":                    testTimes,
 		"unread":                   testUnread,
+		"refused in two tabs":      testRefusedInTwoTabs,
+		"two paths":                testTwoPaths,
+		"strange storage":          testStrangeStorage,
+		"a hundred thousand links": testLongLine,
 		"unread on return":         testUnreadOnReturn,
 		"unread across reloads":    testUnreadAcrossReloads,
 		"groups":                   testGroups,

@@ -159,6 +159,47 @@ func testDuplicatedTab(t *testing.T, driver chromedriver) {
 	}
 }
 
+// A message that is refused keeps its number, so that in a duplicated tab the others have theirs, too.
+func testRefusedInTwoTabs(t *testing.T, driver chromedriver) {
+	addr := startProgram(t, "-max-message", "50").addr
+	hears := wstest.LinesOf(t, wstest.DialWS(t, addr))
+	b := driver.open(t)
+	for tab := range 2 {
+		if tab > 0 {
+			b.newWindow()
+		}
+		b.enter("http://" + addr + "/")
+		b.run(`sessionStorage["/:outbox"] = JSON.stringify([{id: "before", taken: 0, texts: ["long".repeat(20), "two", "three"]}])`, nil)
+		b.call("POST", "/refresh", map[string]any{}, nil)
+		b.until("messages", `$("#word").text() == "live" && `+entries+`.filter(line => line == "two" || line == "three").join() == "two,three" && $("#outbox *").length == 0`)
+	}
+	b.typeKeys("the end" + enter)
+	if got := hears() + "|" + hears() + "|" + hears(); got != "two|three|the end" {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// Two chats on one host, below different paths, keep their messages apart.
+func testTwoPaths(t *testing.T, driver chromedriver) {
+	mux := http.NewServeMux()
+	for _, path := range []string{"/a", "/b"} {
+		chat := &url.URL{Scheme: "http", Host: startProgram(t).addr}
+		mux.Handle(path+"/", http.StripPrefix(path, httputil.NewSingleHostReverseProxy(chat)))
+	}
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	b := driver.open(t)
+	b.enter(server.URL + "/a/")
+	b.run(`WebSocket.prototype.send = function () {}`, nil)
+	b.typeKeys("for a" + enter + "draft for a")
+	b.until("unsent message", `$("#outbox .entry").length == 1`)
+	b.enter(server.URL + "/b/")
+	b.typeKeys("for b" + enter)
+	b.until("nothing of the other", entries+`.join() == "for b" && $("#outbox *").length == 0 && $("#msg").val() == ""`)
+	b.enter(server.URL + "/a/")
+	b.until("message", entries+`.join() == "for a" && $("#outbox *").length == 0 && $("#msg").val() == "draft for a"`)
+}
+
 // Two tabs of one person, one of them duplicated, type while the network is cut again and again. Each
 // message arrives once, in order; many have the same words.
 func testCuts(t *testing.T, driver chromedriver) {

@@ -106,6 +106,9 @@ func testUnread(t *testing.T, driver chromedriver) {
 	wstest.Say(t, ws, "seen, too")
 	b.until("the same rule", rule+` == "seen,new,not seen,nor this,seen, too"`)
 	b.screenshot("new.png")
+	b.run(`$("#bell").prop("open", true).find("summary").trigger("focus")`, nil)
+	b.typeKeys(escape)
+	b.until("closed menu, and the same rule", `!$("#bell").prop("open") && `+rule+` == "seen,new,not seen,nor this,seen, too"`)
 	b.typeKeys(escape)
 	b.until("no rule", rule+` == "seen,not seen,nor this,seen, too"`)
 
@@ -201,15 +204,20 @@ func testGroups(t *testing.T, driver chromedriver) {
 	b.until("the same group", visible+`.at(-1) == " "`)
 
 	var copied string
-	b.run(`const range = document.createRange();
-		range.setStartBefore($("#lines .entry")[0]);
-		range.setEndAfter($("#lines .entry")[4]);
+	const copyLines = `const range = document.createRange();
+		range.setStartBefore($("#lines .entry")[%d]);
+		range.setEndAfter($("#lines .entry")[%d]);
 		getSelection().removeAllRanges();
 		getSelection().addRange(range);
 		const event = new ClipboardEvent("copy", {clipboardData: new DataTransfer(), bubbles: true, cancelable: true});
 		$("#log")[0].dispatchEvent(event);
-		return event.clipboardData.getData("text/plain")`, &copied)
+		return event.defaultPrevented && event.clipboardData.getData("text/plain")`
+	b.run(fmt.Sprintf(copyLines, 0, 4), &copied)
 	if want := "12:00 Bob: one\n12:01 Bob: two\n12:04 Bob: three\n12:05 Bob: four\n12:06 Ann: five"; copied != want {
+		t.Errorf("copied %q, want %q", copied, want)
+	}
+	b.run(fmt.Sprintf(copyLines, 1, 1), &copied)
+	if want := "12:01 Bob: two"; copied != want {
 		t.Errorf("copied %q, want %q", copied, want)
 	}
 	tree := b.accessibilityTree()
@@ -424,7 +432,7 @@ func testRightToLeft(t *testing.T, driver chromedriver) {
 func testDiacritics(t *testing.T, driver chromedriver) {
 	ws, b := besideAnother(t, driver)
 	wstest.Say(t, ws, " ")
-	wstest.Say(t, ws, strings.Repeat("a"+strings.Repeat("\u0301\u0316", 20), 40))
+	wstest.Say(t, ws, strings.Repeat("a"+strings.Repeat("\u0302\u0303\u0304\u0306\u0323\u0324\u032d\u0331", 5), 40))
 	wstest.Say(t, ws, " ")
 	b.until("lines", entries+`.length == 3`)
 	var rows [][4]float64 // left, top, right, bottom of the empty ones
@@ -517,6 +525,21 @@ func testForcedColours(t *testing.T, driver chromedriver) {
 			t.Errorf("no %s", what)
 		}
 	}
+}
+
+// A line of a hundred thousand links is shown, and so is what follows.
+func testLongLine(t *testing.T, driver chromedriver) {
+	if !wstest.Long {
+		t.Skip("it takes some seconds; set CHAT_TEST_LONG")
+	}
+	addr := startProgram(t, "-max-message", "2000000").addr
+	ws := wstest.DialWS(t, addr)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	wstest.Say(t, ws, "Bob: "+strings.Repeat("http://a.b/c ", 100_000))
+	wstest.Say(t, ws, "after all")
+	b.until("both", entries+`.length == 2 && $("#lines a").length == 100000`)
+	b.cleanConsole()
 }
 
 // An empty room says that it is empty, until something is said.

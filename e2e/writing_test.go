@@ -39,10 +39,11 @@ func testSeveralLines(t *testing.T, driver chromedriver) {
 	}
 
 	// Spaces and breaks alone are nothing to send.
+	b.rename("Ann")
 	b.typeKeys("  " + shift + enter + shift + " " + enter)
 	b.run(`$("#msg").val("")`, nil)
 	b.typeKeys("the end" + enter)
-	if got := hears(); got != "the end" {
+	if got := hears(); got != "Ann: the end" {
 		t.Errorf("heard %q", got)
 	}
 	b.until("each once", entries+`.length == 4`)
@@ -139,6 +140,22 @@ func testNameFirst(t *testing.T, driver chromedriver) {
 	b.cleanConsole()
 }
 
+// What others have left in the browser's storage, under the same keys, does no harm.
+func testStrangeStorage(t *testing.T, driver chromedriver) {
+	addr := startProgram(t).addr
+	b := driver.open(t)
+	b.enter("http://" + addr + "/")
+	for _, value := range []string{`5`, `{}`, `[1]`, `[null]`, `[{}]`, `"a b]"`, `true`, `not JSON`} {
+		b.run(fmt.Sprintf(`for (const key of ["chat:name", "chat:notify", "/:own", "/:read"]) localStorage[key] = %[1]q;
+			for (const key of ["/:outbox", "/:own", "/:draft"]) sessionStorage[key] = %[1]q;`, value), nil)
+		b.call("POST", "/refresh", map[string]any{}, nil)
+		b.untilLive()
+		b.run(`$("#msg").val("hello")[0].form.requestSubmit()`, nil)
+		b.until("message", `$("#lines .text").length > 0 && $("#outbox .entry").length == 0`)
+	}
+	b.cleanConsole()
+}
+
 // What looks like a name, in a message of someone who has none, is none: for its sender, also after a
 // reload, and for others.
 func testNoName(t *testing.T, driver chromedriver) {
@@ -167,9 +184,15 @@ func testNamesake(t *testing.T, driver chromedriver) {
 	b.newWindow()
 	b.enter(url)
 	b.until("line", entries+`.length == 1`)
+	second := b.window
+	b.turnTo(first)
+	b.look(false)
+	b.turnTo(second)
 	b.typeKeys("it is me" + enter)
 	b.until("own line", `$("#lines .own").length == 1`)
 	b.turnTo(first)
+	b.until("nothing new", `$("#lines .own").length == 1 && $("#new").length == 0 && document.title == "Chat"`)
+	b.look(true)
 	b.until("own line of the other tab", entries+`.length == 2 && $("#lines .own .text").text() == "it is me"`)
 	b.run(`window.heard = performance.now()`, nil)
 	b.until("time in which the page would have said so", `performance.now() > heard + 1200`)
@@ -178,6 +201,10 @@ func testNamesake(t *testing.T, driver chromedriver) {
 	wstest.Say(t, ws, "Ann: it is me, too")
 	wstest.Say(t, ws, "Ann: really")
 	b.until("word of it, once", notices+`.join() == "Somebody else, or you on another device, writes as Ann, too."`)
+	b.rename("Bea")
+	b.turnTo(second)
+	b.until("name in the other tab", `$("#who").text() == "Bea"`)
+	b.turnTo(first)
 	b.until("lines of others", `$("#lines .own").length == 1 && `+entries+`.length == 5`)
 }
 
