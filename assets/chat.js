@@ -28,10 +28,23 @@ function showState(word, why) {
   $('#word').text(word);
   $('#presence').prop('hidden', !live);
   if (live) {
-    $('#log').attr('aria-busy', 'true');
+    setBusy(true);
     online();
   } else {
     offline(word, why);
+  }
+}
+
+// setBusy says whether lines of the past are being added, which screen readers are not to read aloud. They
+// look at it some time after a line was added.
+let notBusy; // timer
+
+function setBusy(busy) {
+  clearTimeout(notBusy);
+  if (busy) {
+    $('#log').attr('aria-busy', 'true');
+  } else {
+    notBusy = setTimeout(() => $('#log').attr('aria-busy', 'false'), 300);
   }
 }
 
@@ -133,7 +146,7 @@ listen({
   missed: n => notice(count(n, 'message') + (n === 1 ? ' was' : ' were') + ' missed.'),
   restarted: () => notice('The room was restarted.'),
   queued: queue,
-  gone: (message, heard) => heard ? message.element.remove() : settle(message, '', 'sent'),
+  gone: message => settle(message, '', 'sent'),
   refused(message, why) {
     settle(message, 'refused', 'not sent');
     notice(why);
@@ -154,7 +167,7 @@ listen({
   caughtUp() {
     draw();
     showNew();
-    $('#log').attr('aria-busy', 'false'); // until now, screen readers do not read lines aloud
+    setBusy(false);
     $('#empty').prop('hidden', $('#lines .entry, #outbox .entry').length > 0);
   },
 });

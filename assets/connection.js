@@ -20,7 +20,7 @@ let emit = (...event) => early.push(event);
 //   missed(n), restarted() lines are gone
 //   people(n)
 //   queued(message)        {text}, which is to be sent
-//   gone(message, heard)   it was said, but will not be heard any more
+//   gone(message)          it was said, but will not be heard any more
 //   refused(message, why)
 //   own()                  there are further own lines: those of another tab
 export function listen(handlers) {
@@ -36,8 +36,8 @@ export function listen(handlers) {
 
 // ---- The outbox: what was typed and is not taken by the server yet.
 //
-// A message is {text}, and while it is here, isEarlier if it was taken on a connection before this one, and
-// sameTextAt, where a line with the same text was said.
+// A message is {text}, and isEarlier if it was taken before this connection was made. The server tells that
+// a message was taken before the line comes, to all connections of its sender.
 //
 // The server numbers the messages of a sender, tells how many it has taken, and drops what it is sent
 // again. Each load of the page is a sender of its own: a tab that is duplicated has the messages of the
@@ -110,30 +110,13 @@ function echoOf(line) {
   return i < 0 ? undefined : expected.splice(i, 1)[0];
 }
 
-// noteSameText notes where a line has the text of a message that was not taken. It is not its echo, unless
-// another tab has sent it.
-function noteSameText(line, at) {
-  const message = senders.flatMap(sender => sender.messages).find(message => message.text === line && !message.sameTextAt);
-  if (message) {
-    message.sameTextAt = at;
-  }
-}
-
 // giveUp stops expecting earlier messages, when all lines are heard that were said before the connection was
-// made, and it is known which messages were taken before. Lines of those that are left are gone, or were
-// heard before it was known whose they are.
+// made, and it is known which messages were taken before. The lines of those that are left are gone.
 function giveUp() {
-  if (!speaking || position.seq < end) {
-    return;
+  if (speaking && position.seq >= end) {
+    expected.filter(message => message.isEarlier).forEach(message => emit('gone', message));
+    expected = expected.filter(message => !message.isEarlier);
   }
-  for (const message of expected.filter(message => message.isEarlier)) {
-    if (message.sameTextAt) {
-      claim(message.sameTextAt);
-      emit('own');
-    }
-    emit('gone', message, Boolean(message.sameTextAt));
-  }
-  expected = expected.filter(message => !message.isEarlier);
 }
 
 // refuse takes the message that the server would not have out of the outbox. It keeps its number: those
@@ -345,8 +328,6 @@ function hear(text) {
     const message = echoOf(text);
     if (message) {
       claim(here);
-    } else {
-      noteSameText(text, here);
     }
     emit('line', {text, at, position: here, message, own: Boolean(message) || isOwn(here), old: here.seq < first});
   }
