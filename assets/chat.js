@@ -28,23 +28,9 @@ function showState(word, why) {
   $('#word').text(word);
   $('#presence').prop('hidden', !live);
   if (live) {
-    setBusy(true);
     online();
   } else {
     offline(word, why);
-  }
-}
-
-// setBusy says whether lines of the past are being added, which screen readers are not to read aloud. They
-// look at it some time after a line was added.
-let notBusy; // timer
-
-function setBusy(busy) {
-  clearTimeout(notBusy);
-  if (busy) {
-    $('#log').attr('aria-busy', 'true');
-  } else {
-    notBusy = setTimeout(() => $('#log').attr('aria-busy', 'false'), 300);
   }
 }
 
@@ -167,7 +153,7 @@ listen({
   caughtUp() {
     draw();
     showNew();
-    setBusy(false);
+    setTimeout(() => $('#log').attr('aria-busy', 'false'), 300); // when screen readers have seen what was there
     $('#empty').prop('hidden', $('#lines .entry, #outbox .entry').length > 0);
   },
 });

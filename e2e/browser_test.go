@@ -525,13 +525,19 @@ func testMissed(t *testing.T, driver chromedriver) {
 	network, b := throughCuttable(t, driver, addr)
 	wstest.Say(t, ws, "first")
 	b.until("first line", entries+`.join() == "first"`)
-	network.cut(true, true)
+	network.cut(true, false)
+	b.typeKeys("mine" + enter)
+	hears()
+	if got := hears(); got != "mine" {
+		t.Errorf("heard %q", got)
+	}
 	for n := range 5 {
 		wstest.Say(t, ws, fmt.Sprint("line ", n))
 		hears()
 	}
 	network.heal()
-	b.until("what is held, and how many are gone", `$("#lines .body").get().map(e => e.textContent).join() == "first,3 messages were missed.,line 3,line 4"`)
+	b.until("what is held, how many are gone, and that the own one was sent",
+		`$("#lines .body").get().map(e => e.textContent).join() == "first,4 messages were missed.,line 3,line 4,mine" && $("#lines .mark").text() == "sent" && $("#outbox *").length == 0`)
 }
 
 // What was typed while offline outlives a reload.
