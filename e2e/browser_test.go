@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -30,71 +31,81 @@ var screenshots = flag.String("screenshots", "", "have the browser test write it
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	driver := startChromedriver(t)
-	for name, test := range map[string]func(*testing.T, chromedriver){
-		"two windows":               testTwoWindows,
-		"name":                      testName,
-		"scrolling":                 testScrolling,
-		"no markup":                 testNoMarkup,
-		"links":                     testLinks,
-		"limit":                     testLimit,
-		"restarted server":          testRestart,
-		"refused message":           testRefusedMessage,
-		"cut off":                   testCutOff,
-		"in flight":                 testInFlight,
-		"missed":                    testMissed,
-		"back at once":              testBackAtOnce,
-		"reload while offline":      testReloadOffline,
-		"a thousand lines a second": testFlood,
-		"accessibility":             testAccessibility,
-		"below a path, over TLS":    testProxiedPage,
-		"on a phone, in the dark":   testPhone,
-		"full room":                 testFullRoom,
-		"rooms":                     testRooms,
-		"too many rooms":            testTooManyRooms,
-		"restart with state":        testRestartWithState,
-		"close codes":               testCloseCodes,
-		"without WebSocket":         testNoWebSocket,
-
-		"times":                    testTimes,
-		"unread":                   testUnread,
-		"refused in two tabs":      testRefusedInTwoTabs,
-		"two paths":                testTwoPaths,
-		"strange storage":          testStrangeStorage,
-		"a hundred thousand links": testLongLine,
-		"unread on return":         testUnreadOnReturn,
-		"unread across reloads":    testUnreadAcrossReloads,
-		"groups":                   testGroups,
-		"colours of names":         testColours,
-		"presence":                 testPresence,
-		"notifications":            testNotifications,
-		"right to left":            testRightToLeft,
-		"stacked diacritics":       testDiacritics,
-		"screen readers":           testScreenReaders,
-		"print":                    testPrint,
-		"forced colours":           testForcedColours,
-		"empty room":               testEmptyRoom,
-		"several lines":            testSeveralLines,
-		"touch keyboard":           testTouchKeyboard,
-		"composition":              testComposition,
-		"draft":                    testDraft,
-		"name first":               testNameFirst,
-		"no name":                  testNoName,
-		"namesake":                 testNamesake,
-		"keys":                     testKeys,
-		"offline":                  testOffline,
-		"unsent":                   testUnsent,
-		"same words":               testSameWords,
-		"duplicated tab":           testDuplicatedTab,
-		"cuts":                     testCuts,
-		"slow line":                testSlowLine,
-		"a hundred thousand lines": testHeap,
-		"gorilla's page":           testGorillasPage,
-	} {
+	tests := maps.Clone(pageTests)
+	if wstest.Long {
+		maps.Copy(tests, morePageTests)
+	}
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, driver)
 		})
 	}
+}
+
+// pageTests are tests of the page in a browser.
+var pageTests = map[string]func(*testing.T, chromedriver){
+	"two windows":               testTwoWindows,
+	"name":                      testName,
+	"scrolling":                 testScrolling,
+	"no markup":                 testNoMarkup,
+	"links":                     testLinks,
+	"limit":                     testLimit,
+	"restarted server":          testRestart,
+	"refused message":           testRefusedMessage,
+	"cut off":                   testCutOff,
+	"in flight":                 testInFlight,
+	"missed":                    testMissed,
+	"back at once":              testBackAtOnce,
+	"reload while offline":      testReloadOffline,
+	"a thousand lines a second": testFlood,
+	"accessibility":             testAccessibility,
+	"below a path, over TLS":    testProxiedPage,
+	"on a phone, in the dark":   testPhone,
+	"full room":                 testFullRoom,
+	"rooms":                     testRooms,
+	"too many rooms":            testTooManyRooms,
+	"restart with state":        testRestartWithState,
+	"close codes":               testCloseCodes,
+	"without WebSocket":         testNoWebSocket,
+	"times":                     testTimes,
+	"unread":                    testUnread,
+	"unread across reloads":     testUnreadAcrossReloads,
+	"groups":                    testGroups,
+	"notifications":             testNotifications,
+	"right to left":             testRightToLeft,
+	"screen readers":            testScreenReaders,
+	"empty room":                testEmptyRoom,
+	"several lines":             testSeveralLines,
+	"touch keyboard":            testTouchKeyboard,
+	"composition":               testComposition,
+	"draft":                     testDraft,
+	"name first":                testNameFirst,
+	"no name":                   testNoName,
+	"namesake":                  testNamesake,
+	"keys":                      testKeys,
+	"offline":                   testOffline,
+	"unsent":                    testUnsent,
+	"same words":                testSameWords,
+	"duplicated tab":            testDuplicatedTab,
+}
+
+// morePageTests run with CHAT_TEST_LONG, as in .ci/run: all of them together take longer than one likes to wait.
+var morePageTests = map[string]func(*testing.T, chromedriver){
+	"refused in two tabs":      testRefusedInTwoTabs,
+	"two paths":                testTwoPaths,
+	"strange storage":          testStrangeStorage,
+	"a hundred thousand links": testLongLine,
+	"unread on return":         testUnreadOnReturn,
+	"colours of names":         testColours,
+	"presence":                 testPresence,
+	"stacked diacritics":       testDiacritics,
+	"print":                    testPrint,
+	"forced colours":           testForcedColours,
+	"cuts":                     testCuts,
+	"slow line":                testSlowLine,
+	"a hundred thousand lines": testHeap,
+	"gorilla's page":           testGorillasPage,
 }
 
 // entries is, in the page, what the log says, as an array; notices is what the page says.

@@ -210,10 +210,6 @@ func testCuts(t *testing.T, driver chromedriver) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Log("seed", seed)
-	cuts := 3
-	if wstest.Long {
-		cuts = 12
-	}
 	addr := startProgram(t).addr
 	hears := wstest.LinesOf(t, wstest.DialWS(t, addr))
 	network, b := throughCuttable(t, driver, addr)
@@ -227,7 +223,7 @@ func testCuts(t *testing.T, driver chromedriver) {
 	b.turnTo(tabs[0])
 	b.run(`swallow = false`, nil)
 	said := [][]string{{"tab 0 before"}, nil}
-	for cut := range cuts {
+	for cut := range 12 {
 		for tab := range tabs {
 			b.turnTo(tabs[tab])
 			texts := []string{fmt.Sprintf("tab %d message %d", tab, cut), "ok"}
@@ -359,10 +355,7 @@ func gorillasPage(t *testing.T) []byte {
 
 // After a hundred thousand lines the page's heap is as small as before.
 func testHeap(t *testing.T, driver chromedriver) {
-	lines := 5_000
-	if wstest.Long {
-		lines = 100_000
-	}
+	const lines = 100_000
 	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")

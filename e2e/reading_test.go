@@ -527,9 +527,6 @@ func testForcedColours(t *testing.T, driver chromedriver) {
 
 // A line of a hundred thousand links is shown, and so is what follows.
 func testLongLine(t *testing.T, driver chromedriver) {
-	if !wstest.Long {
-		t.Skip("it takes some seconds; set CHAT_TEST_LONG")
-	}
 	addr := startProgram(t, "-max-message", "2000000").addr
 	ws := wstest.DialWS(t, addr)
 	b := driver.open(t)

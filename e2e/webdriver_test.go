@@ -125,7 +125,7 @@ func (d chromedriver) start(t *testing.T) (session string) {
 		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
 		"goog:chromeOptions": map[string]any{"args": []string{
 			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--disable-features=BackForwardCache,SpareRendererForSitePerProcess", "--window-size=720,480", "--user-data-dir=" + profile,
+			"--disable-component-update", "--disable-sync", "--disable-features=BackForwardCache,SpareRendererForSitePerProcess", "--in-process-gpu", "--window-size=720,480", "--user-data-dir=" + profile,
 		}},
 	}}}, &created)
 	return d.url + "/session/" + created.SessionID

@@ -344,19 +344,26 @@ func sizeCases() (cases []Case) {
 		Case{Name: "5.4 64 KiB in fragments of 1300 (10.1.1)", Send: fragments(whole(64<<10), 1300), Texts: []string{whole(64 << 10)}, Close: 1000})
 }
 
-// Test sends the server each case at once.
+// Test sends the server each case at once. Without CHAT_TEST_LONG, a TextOnly server is not sent the largest.
 func (s Server) Test(t *testing.T) {
 	for _, test := range Cases() {
+		if s.TextOnly && len(test.Send) > 1<<20 && !wstest.Long {
+			continue
+		}
 		t.Run(test.Name, func(t *testing.T) { s.run(t, test, len(test.Send)+8) })
 	}
 }
 
 // TestInPieces sends the server the same one byte at a time; the cases of megabytes, for the
-// tester's time, in pieces of a few (9.5 and 9.6 in Autobahn).
+// tester's time, in pieces of a few (9.5 and 9.6 in Autobahn). Without CHAT_TEST_LONG, so are those of 64 KiB.
 func (s Server) TestInPieces(t *testing.T) {
+	longest := 60 << 10
+	if wstest.Long {
+		longest = 300 << 10
+	}
 	for _, test := range Cases() {
 		size := 1
-		if len(test.Send) > 300<<10 {
+		if len(test.Send) > longest {
 			size = 997
 		}
 		t.Run(test.Name, func(t *testing.T) { s.run(t, test, size) })
