@@ -73,7 +73,6 @@ var pageTests = map[string]func(*testing.T, chromedriver){
 	"unread across reloads":     testUnreadAcrossReloads,
 	"groups":                    testGroups,
 	"notifications":             testNotifications,
-	"right to left":             testRightToLeft,
 	"screen readers":            testScreenReaders,
 	"empty room":                testEmptyRoom,
 	"several lines":             testSeveralLines,
@@ -82,16 +81,17 @@ var pageTests = map[string]func(*testing.T, chromedriver){
 	"draft":                     testDraft,
 	"name first":                testNameFirst,
 	"no name":                   testNoName,
-	"namesake":                  testNamesake,
 	"keys":                      testKeys,
 	"offline":                   testOffline,
-	"unsent":                    testUnsent,
 	"same words":                testSameWords,
 	"duplicated tab":            testDuplicatedTab,
 }
 
 // morePageTests run with CHAT_TEST_LONG, as in .ci/run: all of them together take longer than one likes to wait.
 var morePageTests = map[string]func(*testing.T, chromedriver){
+	"right to left":            testRightToLeft,
+	"unsent":                   testUnsent,
+	"namesake":                 testNamesake,
 	"refused in two tabs":      testRefusedInTwoTabs,
 	"two paths":                testTwoPaths,
 	"strange storage":          testStrangeStorage,
@@ -700,18 +700,18 @@ func testPhone(t *testing.T, driver chromedriver) {
 	b.until("question", entries+`.length == 1`)
 	b.typeKeys("It did, and it even works. Photos: https://example.org/boiler" + enter)
 	b.until("answer", entries+`.length == 2`)
-	for _, line := range []string{"Cléo: Finally!", "Bob: Warm feet, after three weeks in two pullovers. I owe you a dinner, and the people downstairs an apology for the noise.", "Cléo: Ελληνικό; I know a place."} {
+	for _, line := range []string{"Cléo: Finally!", "Bob: Warm feet, after three weeks in two pullovers.", "Bob: @Ann, I owe you a dinner.", "Cléo: Ελληνικό; I know a place."} {
 		wstest.Say(t, ws, line)
 	}
-	b.until("replies", entries+`.length == 5`)
+	b.until("replies", entries+`.length == 6`)
 	b.typeKeys("Saturday, then" + enter)
-	b.until("conversation", entries+`.length == 6 && $("#outbox *").length == 0`)
+	b.until("conversation", entries+`.length == 7 && $("#outbox *").length == 0`)
 	b.screenshot("chat.png")
 
 	b.onPhone()
 	b.media("", "prefers-color-scheme", "dark")
 	wstest.Say(t, ws, "Bob: "+strings.Repeat("nowheretobreakthis", 4))
-	b.until("another line", entries+`.length == 7`)
+	b.until("another line", entries+`.length == 8`)
 	b.until("page as wide as the phone", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
 	b.until("dark page", `getComputedStyle(document.body).backgroundColor == "rgb(13, 15, 18)"`)
 	b.screenshot("phone.png")
