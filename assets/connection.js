@@ -49,11 +49,14 @@ senders.flatMap(sender => sender.messages).forEach(message => emit('queued', mes
 senders.push(me);
 let expected = []; // messages that were taken and are not heard yet
 
+// leftSenders returns those with messages that were left, unless it is not ours what is kept there.
 function leftSenders() {
   try {
-    return load(tab, path + ':outbox', []).map(({id, taken, texts}) => ({id, taken, messages: texts.map(text => ({text}))}));
+    return load(tab, path + ':outbox', [])
+      .filter(({id, taken, texts}) => /^\w{1,64}$/.test(id) && taken >= 0 && texts.every(text => text.isWellFormed()))
+      .map(({id, taken, texts}) => ({id, taken, messages: texts.map(text => ({text}))}));
   } catch {
-    return []; // that is not ours
+    return [];
   }
 }
 

@@ -122,9 +122,12 @@ function add(added) {
   }
 }
 
-// draw adds what is waiting.
+// draw adds what is waiting, if anything is.
 export function draw() {
   drawing = false;
+  if (waiting.length === 0) {
+    return;
+  }
   const lines = $lines[0];
   below += waiting.filter(added => added.line).length;
   lines.append(...arranged(waiting));

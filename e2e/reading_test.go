@@ -542,6 +542,9 @@ func testEmptyRoom(t *testing.T, driver chromedriver) {
 	ws, b := besideAnother(t, driver)
 	b.until("explanation", `$("#empty").is(":visible") && $("#empty").text().includes("Nobody has said anything here yet.") && $("#empty").text().includes("the last 256 messages")`)
 	b.screenshot("empty.png")
+	b.look(false)
+	b.look(true)
+	b.until("explanation", `$("#empty").is(":visible")`)
 	wstest.Say(t, ws, "hello")
 	b.until("line alone", entries+`.join() == "hello" && $("#empty").is(":hidden")`)
 }

@@ -145,7 +145,7 @@ func testStrangeStorage(t *testing.T, driver chromedriver) {
 	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
-	for _, value := range []string{`5`, `{}`, `[1]`, `[null]`, `[{}]`, `"a b]"`, `true`, `not JSON`} {
+	for _, value := range []string{`5`, `{}`, `[1]`, `[null]`, `[{}]`, `[{"id":"a b","taken":-1,"texts":["x"]}]`, `"a b]"`, `true`, `not JSON`} {
 		b.run(fmt.Sprintf(`for (const key of ["chat:name", "chat:notify", "/:own", "/:read"]) localStorage[key] = %[1]q;
 			for (const key of ["/:outbox", "/:own", "/:draft"]) sessionStorage[key] = %[1]q;`, value), nil)
 		b.call("POST", "/refresh", map[string]any{}, nil)
