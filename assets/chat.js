@@ -1,6 +1,6 @@
 // chat.js: puts the page together: what the connection tells goes to the log and the header.
 
-import {room, root, limits, person} from './store.js';
+import {path, room, root, limits, person} from './store.js';
 import {connect, isOwn, listen, nextTry} from './connection.js';
 import {addLine, claimOwn, clock, count, draw, element, isAway, notice, moveNotice, parse, queue, settle, showNew} from './log.js';
 import {notify} from './notify.js';
@@ -111,13 +111,23 @@ $('#presence').on('toggle', function () {
   }
 });
 
-// A line under the person's name is pointed out, unless another tab claims it soon.
+// A line under the person's name is pointed out, unless it was said in another tab: that tells the others
+// what it says, and may hear it later than they do.
 const namesakes = new Set();
+const otherTabs = new BroadcastChannel(path);
+const saidThere = new Set();
 
-function watchNamesake(position) {
+otherTabs.onmessage = function ({data}) {
+  saidThere.add(data);
+  if (saidThere.size > 100) {
+    saidThere.delete(saidThere.keys().next().value);
+  }
+};
+
+function watchNamesake({text, position}) {
   const name = person.name;
   setTimeout(function () {
-    if (!isOwn(position) && !namesakes.has(name)) {
+    if (!isOwn(position) && !saidThere.has(text) && !namesakes.has(name)) {
       namesakes.add(name);
       notice('Somebody else, or you on another device, writes as ' + name + ', too.');
     }
@@ -131,7 +141,10 @@ listen({
   people: n => $('#people').text(n === 1 ? '1 person' : n + ' people'),
   missed: n => notice(count(n, 'message') + (n === 1 ? ' was' : ' were') + ' missed.'),
   restarted: () => notice('The room was restarted.'),
-  queued: queue,
+  queued(message) {
+    otherTabs.postMessage(message.text);
+    queue(message);
+  },
   gone: message => settle(message, '', 'sent'),
   refused(message, why) {
     settle(message, 'refused', 'not sent');
@@ -144,7 +157,7 @@ listen({
       noteSpeaker(name, line.at);
     }
     if (!line.own && !line.old && name === person.name && name) {
-      watchNamesake(line.position);
+      watchNamesake(line);
     }
     if (addLine(line) && isAway() && (name === undefined || name !== person.name)) {
       notify(line);
