@@ -91,7 +91,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 		return refused
 	}
 	query := r.URL.Query()
-	asks, refused := parseSender(query)
+	asSender, refused := parseSender(query)
 	if refused != nil {
 		return refused
 	}
@@ -110,7 +110,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	if rate := h.rooms.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
-	c.events, c.asks = query.Has("events"), asks
+	c.events, c.senderQuery = query.Has("events"), asSender
 	if query.Has("since") {
 		since := strings.Clone(query.Get("since"))
 		c.since = &since
@@ -170,7 +170,7 @@ type Conn struct {
 
 	since        *string            // the position that the peer asks for, as EPOCH.SEQ, or nil
 	events       bool               // whether the peer asks for events
-	asks         asksAs             // the sender that the peer says it is
+	senderQuery  senderQuery        // the sender that the peer says it is
 	limiter      *ratelimit.Limiter // of how fast the peer may speak, or nil; only readPump uses it
 	forwardedFor string             // what the peer, or a proxy, says of where it comes from
 

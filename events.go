@@ -40,8 +40,8 @@ func (e event) frame() *frame {
 func (h *Hub) greeting(c *Conn) *frame {
 	c.people = len(h.connections)
 	e := event{People: c.people}
-	if c.asks.id != "" {
-		c.sender = h.stream.senders.join(c, c.asks.id, c.asks.taken)
+	if c.senderQuery.id != "" {
+		c.sender = h.stream.senders.join(c, c.senderQuery.id, c.senderQuery.taken)
 		c.sent, c.toldTaken = c.sender.taken, c.sender.taken
 		e.Taken = &c.sender.taken
 	}

@@ -402,14 +402,12 @@ func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 
 // unsent returns all frames that c has not been sent, pending ones included.
 func (h *Hub) unsent(c *Conn) (frames []*frame) {
-	if c.sender != nil {
-		c.sender.taken = c.sender.received // which is pending
-	}
 	if c.behind {
 		held, _ := h.stream.read(c.position, math.MaxUint64)
 		frames = h.batch(c, held)
-	} else if taken := c.nextTaken(); taken != nil {
-		frames = append(frames, event{Taken: taken}.frame())
+	}
+	if s := c.sender; s != nil && c.toldTaken != s.received {
+		frames = append(frames, event{Taken: &s.received}.frame()) // with what is pending
 	}
 	return slices.Concat(frames, h.pending)
 }

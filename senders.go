@@ -105,28 +105,28 @@ func (s *senders) restore(kept []state.Sender) {
 	}
 }
 
-// asksAs is what a handshake says with ?sender=ID.TAKEN.
-type asksAs struct {
+// senderQuery is what a handshake says with ?sender=ID.TAKEN.
+type senderQuery struct {
 	id    string // "" if it says nothing
 	taken uint64
 }
 
-// senderQuery is the syntax of ID.TAKEN.
-var senderQuery = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
+// senderSyntax is the syntax of ID.TAKEN.
+var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
 
 // parseSender returns what a handshake says of its sender.
-func parseSender(query url.Values) (asksAs, *ws.HandshakeError) {
+func parseSender(query url.Values) (senderQuery, *ws.HandshakeError) {
 	if !query.Has("sender") {
-		return asksAs{}, nil
+		return senderQuery{}, nil
 	}
 	asked := query.Get("sender")
 	id, number, _ := strings.Cut(asked, ".")
 	taken, err := strconv.ParseUint(number, 10, 53) // as far as JavaScript counts
-	if err != nil || !senderQuery.MatchString(asked) || !query.Has("events") {
-		return asksAs{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
+	if err != nil || !senderSyntax.MatchString(asked) || !query.Has("events") {
+		return senderQuery{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
 			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", asked)}
 	}
-	return asksAs{strings.Clone(id), taken}, nil
+	return senderQuery{strings.Clone(id), taken}, nil
 }
 
 // receive numbers messages that come on c, and returns how many of them, the first ones, the Hub has
@@ -143,20 +143,23 @@ func (s *sender) receive(c *Conn, messages uint64) (repeated uint64) {
 // dropRepeated returns f without the lines that c's sender has sent before, or nil if there is nothing else.
 func (h *Hub) dropRepeated(c *Conn, f *frame) *frame {
 	lines := uint64(countLines(f.lines))
-	h.unacknowledged = append(h.unacknowledged, c.sender)
-	switch repeated := c.sender.receive(c, lines); repeated {
-	case 0:
-		return f
-	case lines:
+	repeated := c.sender.receive(c, lines)
+	if repeated == lines {
 		return nil
-	default:
-		return withoutLines(f, int(repeated))
 	}
+	h.unacknowledged = append(h.unacknowledged, c.sender)
+	if repeated == 0 {
+		return f
+	}
+	return withoutLines(f, int(repeated))
 }
 
 // acknowledge tells the senders of what is pending that it was taken: it is put into the stream next.
 func (h *Hub) acknowledge() {
 	for _, s := range h.unacknowledged {
+		if s.taken == s.received {
+			continue // it stands here more than once
+		}
 		s.taken = s.received
 		for _, c := range s.conns {
 			if h.connections[c] && !c.behind { // otherwise it is told with the next batch

@@ -101,7 +101,7 @@ func TestSomeMessagesWereTaken(t *testing.T) {
 	h := newTestHub(256)
 	send := func(text string) {
 		c := newConn(h, nil)
-		c.asks, c.events = asksAs{id: "ann"}, true
+		c.senderQuery, c.events = senderQuery{id: "ann"}, true
 		h.add(c)
 		c.sent = 0 // as if it had been there from the beginning
 		h.coalesce(connFrame{c, textFrame([]byte(text))})
@@ -168,7 +168,7 @@ func TestSendersSurviveARestart(t *testing.T) {
 func TestPendingIsNotTaken(t *testing.T) {
 	h := newTestHub(256)
 	c := newConn(h, nil)
-	c.asks, c.events = asksAs{id: "ann"}, true
+	c.senderQuery, c.events = senderQuery{id: "ann"}, true
 	h.add(c)
 	h.flush()
 	h.coalesce(connFrame{c, textFrame([]byte("one\n"))})
@@ -190,7 +190,7 @@ func TestLastWordToASender(t *testing.T) {
 		defer socket.Close()
 		defer peer.Close()
 		c := newConn(h, socket)
-		c.asks, c.events = asksAs{id: "ann"}, true
+		c.senderQuery, c.events = senderQuery{id: "ann"}, true
 		h.add(c)
 		h.flush()
 		for len(c.send) > 0 {
@@ -202,6 +202,34 @@ func TestLastWordToASender(t *testing.T) {
 		last := <-c.send
 		if len(last.frames) != 2 || !strings.Contains(string(last.frames[0].bytes), `"taken":1`) || string(last.frames[1].lines) != "one\n" {
 			t.Errorf("behind: %v: %d frames", behind, len(last.frames))
+		}
+	}
+}
+
+// What is sent again is acknowledged to nobody once more: the first time told all connections.
+func TestRepeatsAreNotAcknowledged(t *testing.T) {
+	h := newTestHub(256)
+	var conns []*Conn
+	for range 3 {
+		c := newConn(h, nil)
+		c.senderQuery, c.events = senderQuery{id: "ann"}, true
+		h.add(c)
+		<-c.send // the greeting
+		conns = append(conns, c)
+	}
+	for i, c := range conns {
+		h.coalesce(connFrame{c, textFrame([]byte("one\n"))})
+		if i > 0 && len(h.unacknowledged) > 0 {
+			t.Errorf("message %d is to be acknowledged again", i)
+		}
+		h.flush()
+		for j, c := range conns {
+			if want := map[bool]int{true: 2, false: 0}[i == 0]; len(c.send) != want {
+				t.Errorf("message %d: %d batches for connection %d, want %d", i, len(c.send), j, want)
+			}
+			for len(c.send) > 0 {
+				<-c.send
+			}
 		}
 	}
 }
@@ -254,7 +282,7 @@ func TestLateMessage(t *testing.T) {
 func TestRepeatsAreLimited(t *testing.T) {
 	h := newTestHub(256)
 	c := newConn(h, nil)
-	c.asks, c.events = asksAs{id: "ann"}, true
+	c.senderQuery, c.events = senderQuery{id: "ann"}, true
 	h.add(c)
 	c.sender.received = 1 << 40
 	h.coalesce(connFrame{c, textFrame(bytes.Repeat([]byte("again\n"), coalesceLimit))})
