@@ -3,6 +3,7 @@
 package main
 
 import (
+	"chat/assets"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -159,16 +160,18 @@ func newServer(rooms *rooms) *http.Server {
 // name: the page and the WebSocket of room NAME are /NAME/ and /NAME/ws.
 func newMux(rooms *rooms) *http.ServeMux {
 	mux := http.NewServeMux()
-	handleAssets(mux)
-	const manifestName = "manifest.webmanifest"
-	ws := wsHandler{rooms}
-	mux.Handle("GET /{$}", homePage(rooms.cfg, ""))
-	mux.Handle("GET /"+manifestName, manifest(rooms.cfg, ""))
+	for name, file := range assets.Files() {
+		mux.Handle("GET /assets/"+name, file)
+	}
+	cfg := rooms.cfg
+	page, ws := assets.Page{Title: cfg.title, MaxMessage: cfg.maxMessage, History: cfg.history, Rooms: cfg.rooms}, wsHandler{rooms}
+	mux.Handle("GET /{$}", page.Home(""))
+	mux.Handle("GET /"+assets.ManifestName, page.Manifest(""))
 	mux.Handle("GET /ws", ws)
-	if rooms.cfg.rooms > 0 {
+	if cfg.rooms > 0 {
 		mux.Handle("GET /{room}", named("./", nil))
-		mux.Handle("GET /{room}/{$}", named("../", homePage(rooms.cfg, "../")))
-		mux.Handle("GET /{room}/"+manifestName, named("../", manifest(rooms.cfg, "../")))
+		mux.Handle("GET /{room}/{$}", named("../", page.Home("../")))
+		mux.Handle("GET /{room}/"+assets.ManifestName, named("../", page.Manifest("../")))
 		mux.Handle("GET /{room}/ws", named("../", ws))
 	}
 	return mux
@@ -193,4 +196,15 @@ func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
 		transportOf(h.conns[0]).Close()
 		h.conns = slices.Delete(h.conns, 0, 1)
 	}
+}
+
+// securityHeaders adds the headers with which a browser takes a response as what it is, and lets it do
+// nothing unless its handler allows more.
+func securityHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
 }

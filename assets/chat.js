@@ -14,13 +14,13 @@ if (room) {
 
 const quiet = 1000; // milliseconds without a connection that are not worth a word
 const short = 2000; // that are not worth a line in the log
-const offlineReason = 'Offline.';
 const flicker = 5 * 60 * 1000; // between outages that share a line
 
 let since; // when the connection was lost, or undefined
 let bar; // timer
 let reason = 'Not connected yet.'; // why there is no connection
 let outage; // the last one that the log tells of: {from, to, notice}
+let wasLive = false; // what comes before the first connection is no outage
 
 function showState(word, why) {
   const live = word === 'live';
@@ -49,7 +49,7 @@ function offline(word, why) {
 function online() {
   clearTimeout(bar);
   bar = undefined;
-  reason = offlineReason;
+  reason = 'Offline.';
   showBar(false);
   if (since) {
     tellOutage(since, new Date());
@@ -80,8 +80,6 @@ function tellOutage(from, to) {
   wasLive = true;
 }
 
-let wasLive = false;
-
 function during({from, to}) {
   const [began, ended] = [from, to].map(clock);
   return began === ended ? 'Offline at ' + began + '.' : 'Offline ' + began + ' to ' + ended + '.';
@@ -98,8 +96,13 @@ const spoke = new Map(); // name to time; the last speaker last
 function noteSpeaker(name, at) {
   spoke.delete(name);
   spoke.set(name, at);
-  if (spoke.size > 100) {
-    spoke.delete(spoke.keys().next().value);
+  keepLast(spoke);
+}
+
+// keepLast removes what was added first to a Map or a Set, if that has become long.
+function keepLast(collection) {
+  if (collection.size > 100) {
+    collection.delete(collection.keys().next().value);
   }
 }
 
@@ -119,9 +122,7 @@ const saidThere = new Set();
 
 otherTabs.onmessage = function ({data}) {
   saidThere.add(data);
-  if (saidThere.size > 100) {
-    saidThere.delete(saidThere.keys().next().value);
-  }
+  keepLast(saidThere);
 };
 
 function watchNamesake({text, position}) {

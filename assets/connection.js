@@ -36,8 +36,8 @@ export function listen(handlers) {
 
 // ---- The outbox: what was typed and is not taken by the server yet.
 //
-// A message is {text}, and isEarlier if it was taken before this connection was made. The server tells that
-// a message was taken before the line comes, to all connections of its sender.
+// A message is {text}, isEarlier if it was taken before this connection was made, and element, which is
+// log.js's. The server tells that a message was taken before the line comes, to all connections of its sender.
 //
 // The server numbers the messages of a sender, tells how many it has taken, and drops what it is sent
 // again. Each load of the page is a sender of its own: a tab that is duplicated has the messages of the
@@ -153,12 +153,12 @@ function stopWatch() {
 // ---- Own lines: those that were said in this tab, and in all tabs under the person's name.
 
 const ownLines = store => load(store, path + ':own', {epoch: '', seqs: []});
-let [here, everywhere] = [tab, device].map(ownLines);
+let [ownInTab, ownOnDevice] = [tab, device].map(ownLines);
 
 function claim(at) {
-  here = claimIn(tab, at);
+  ownInTab = claimIn(tab, at);
   if (person.name) {
-    everywhere = claimIn(device, at);
+    ownOnDevice = claimIn(device, at);
   }
 }
 
@@ -170,11 +170,11 @@ function claimIn(store, at) {
 }
 
 // isOwn reports whether the line at a position is one of them.
-export const isOwn = ({epoch, seq}) => [here, everywhere].some(lines => lines.epoch === epoch && lines.seqs.includes(seq));
+export const isOwn = ({epoch, seq}) => [ownInTab, ownOnDevice].some(lines => lines.epoch === epoch && lines.seqs.includes(seq));
 
 window.addEventListener('storage', function (event) {
   if (event.key === path + ':own' && event.storageArea === window.localStorage) {
-    everywhere = ownLines(device);
+    ownOnDevice = ownLines(device);
     emit('own');
   }
 });

@@ -158,6 +158,9 @@ $ask.on('submit', function (event) {
 });
 $('#nameless').on('click', () => rename(''));
 
-onPersonChanged(showName);
+onPersonChanged(function () {
+  showName();
+  showRoom();
+});
 showName();
 changed();

@@ -74,7 +74,7 @@ $(document).one('pointerdown keydown', unlock);
 
 function showChoice() {
   $('#bell').toggleClass('on', person.notify !== 'nothing');
-  $('#bell input').prop('checked', (i, was) => $('#bell input')[i].value === person.notify);
+  $('#bell input').each((i, choice) => { choice.checked = choice.value === person.notify; });
   $means.text(person.notify === 'nothing' ? '' : means() + (person.notify === 'mentions' && !person.name ? ' You have no name yet.' : ''));
 }
 

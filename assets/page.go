@@ -1,4 +1,5 @@
-package main
+// Package assets is the page, its scripts, style and icons, and serves them.
+package assets
 
 import (
 	"bytes"
@@ -16,31 +17,42 @@ import (
 	"time"
 )
 
-//go:embed assets
-var assets embed.FS
+//go:embed *.html *.css *.js *.svg
+var files embed.FS
 
-// assetTypes are the content types of what is served of assets as it is, by extension. The page and its
-// style are filled in and served as one file.
-var assetTypes = map[string]string{
+// Page is what is filled in.
+type Page struct {
+	Title      string
+	MaxMessage int // bytes
+	History    int // lines
+	Rooms      int // named ones that there may be
+}
+
+// contentTypes are those of files that are served by themselves, by extension. The style is served within
+// the page.
+var contentTypes = map[string]string{
 	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
 }
 
-// handleAssets adds the addresses of what the page loads to mux.
-func handleAssets(mux *http.ServeMux) {
-	entries, err := assets.ReadDir("assets")
+// Files returns the handlers of what the page loads, by name. They are to be served beside the page, below
+// assets/.
+func Files() map[string]http.Handler {
+	entries, err := files.ReadDir(".")
 	if err != nil {
 		panic(err)
 	}
+	handlers := make(map[string]http.Handler)
 	for _, e := range entries {
-		if contentType := assetTypes[path.Ext(e.Name())]; contentType != "" {
-			mux.Handle("GET /assets/"+e.Name(), newAsset(withoutComments(mustRead(e.Name())), contentType))
+		if contentType := contentTypes[path.Ext(e.Name())]; contentType != "" {
+			handlers[e.Name()] = newAsset(withoutComments(mustRead(e.Name())), contentType)
 		}
 	}
+	return handlers
 }
 
 // withoutComments empties the lines that are comments: a fifth of our scripts, which a browser on a slow
-// line need not wait for. The other lines keep their numbers. jQuery has no such line.
+// line need not wait for. The other lines keep their numbers. jQuery and the icons have no such line.
 func withoutComments(script []byte) []byte {
 	lines := bytes.SplitAfter(script, []byte{'\n'})
 	for i, line := range lines {
@@ -51,24 +63,24 @@ func withoutComments(script []byte) []byte {
 	return bytes.Join(lines, nil)
 }
 
-// mustRead returns an embedded file of assets.
+// mustRead returns an embedded file.
 func mustRead(name string) []byte {
-	content, err := assets.ReadFile("assets/" + name)
+	content, err := files.ReadFile(name)
 	if err != nil {
 		panic(err)
 	}
 	return content
 }
 
-// homePage returns the page, with the limits filled in. up leads from its address to where assets is.
-func homePage(cfg config, up string) http.Handler {
+// Home serves the page. up is the relative URL of the directory in which assets/ is, or "".
+func (p Page) Home(up string) http.Handler {
 	page := strings.NewReplacer(
-		"{{title}}", html.EscapeString(cfg.title),
+		"{{title}}", html.EscapeString(p.Title),
 		"{{root}}", up,
 		"{{style}}", string(mustRead("chat.css")),
-		"{{max-message}}", strconv.Itoa(cfg.maxMessage),
-		"{{history}}", strconv.Itoa(cfg.history),
-		"{{rooms}}", strconv.Itoa(cfg.rooms),
+		"{{max-message}}", strconv.Itoa(p.MaxMessage),
+		"{{history}}", strconv.Itoa(p.History),
+		"{{rooms}}", strconv.Itoa(p.Rooms),
 	).Replace(string(mustRead("home.html")))
 	a := newAsset([]byte(page), "text/html; charset=utf-8")
 	policy := pagePolicy()
@@ -78,20 +90,24 @@ func homePage(cfg config, up string) http.Handler {
 	})
 }
 
-// pagePolicy is the policy with which a browser lets the page load its own scripts, style and icons, connect to
-// its own server, and do nothing else.
+// pagePolicy is the policy with which a browser lets the page load its own scripts, style and icons,
+// connect to its own server, and do nothing else.
 func pagePolicy() string {
 	style := sha256.Sum256(mustRead("chat.css"))
 	return "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
 		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// manifest serves what makes a room an application of its own (W3C Web Application Manifest).
-func manifest(cfg config, up string) http.Handler {
+// ManifestName is where the page looks for its manifest, beside it.
+const ManifestName = "manifest.webmanifest"
+
+// Manifest serves what makes a room, the one that r.PathValue has, an application of its own (W3C Web
+// Application Manifest). up is as for Home.
+func (p Page) Manifest(up string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, short := cfg.title, cfg.title
+		name, short := p.Title, p.Title
 		if room := r.PathValue("room"); room != "" {
-			name, short = room+" – "+cfg.title, room
+			name, short = room+" – "+p.Title, room
 		}
 		content, err := json.Marshal(map[string]any{
 			"name":       name,
@@ -166,15 +182,4 @@ func acceptsGzip(r *http.Request) bool {
 		}
 	}
 	return false
-}
-
-// securityHeaders adds the headers with which a browser takes a response as what it is, and lets it do nothing
-// unless its handler allows more.
-func securityHeaders(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "no-referrer")
-		next.ServeHTTP(w, r)
-	})
 }
