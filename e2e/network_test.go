@@ -357,11 +357,12 @@ func gorillasPage(t *testing.T) []byte {
 // After a hundred thousand lines the page's heap is as small as before. The talker waits for the page, which may
 // be slow beside other tests.
 func testHeap(t *testing.T, driver chromedriver) {
-	const lines, batch = 100_000, 500
+	const lines, batch = 100_000, 2500
 	addr := startProgram(t).addr
 	b := driver.open(t)
 	b.enter("http://" + addr + "/")
 	ws := wstest.DialWS(t, addr)
+	ws.SetDeadline(time.Time{}) // not that of a minute
 	go io.Copy(io.Discard, ws)
 	for n := range lines {
 		if err := websocket.Message.Send(ws, fmt.Sprintf("Ann: line %d of many, with https://example.org/%d", n, n)); err != nil {
