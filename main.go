@@ -3,7 +3,6 @@
 package main
 
 import (
-	"chat/assets"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"chat/assets"
 )
 
 // gcPercent is how much garbage may pile up, in percent of what is in use. Memory of idle connections is

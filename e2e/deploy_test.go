@@ -56,7 +56,6 @@ func start(t *testing.T, name string, args ...string) (*exec.Cmd, *output) {
 	return cmd, out
 }
 
-// listens reports whether something listens there.
 // serves reports whether a proxy answers at addr. A proxy that starts may take a connection and reset it.
 func serves(addr string) bool {
 	response, err := http.Get("http://" + addr + "/chat/")

@@ -91,16 +91,13 @@ func readPosition(p *wstest.Client) (epoch string, seq, end int, err error) {
 	return epoch, seq, end, err
 }
 
-// pause is the longest between two lines of a regular.
-var pause = map[bool]time.Duration{false: 60 * time.Millisecond, true: 40 * time.Millisecond}[wstest.Long]
-
 // speak says lines of which each is another, until done is closed.
 func (r *regular) speak(p *wstest.Client, done chan struct{}) {
 	for {
 		select {
 		case <-done:
 			return
-		case <-time.After(rand.N(pause)):
+		case <-time.After(rand.N(40 * time.Millisecond)):
 			p.Write(wstest.Frame(0x81, fmt.Sprintf("%s %d %d", r.room, r.number, time.Now().UnixNano())))
 		}
 	}
