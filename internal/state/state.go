@@ -13,9 +13,12 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"chat/internal/relay"
 )
 
 // Stream is what is kept of a room.
@@ -25,7 +28,8 @@ type Stream struct {
 	Frames []Frame // the last of them, oldest first
 	Former []Run   // runs before, oldest first
 
-	Senders []Sender // whose messages may be sent again
+	Senders []Sender    // whose messages may be sent again
+	Marks   relay.Marks // up to where lines of chats were heard that may come again
 }
 
 // Sender is a client that numbers its messages.
@@ -59,6 +63,7 @@ const (
 	closed   = "closed\n"
 
 	prefix, suffix = "room", ".txt" // of a room's file; between them, - and the room's name
+	relayName      = "relay.txt"
 	temporary      = ".tmp"
 	damaged        = ".damaged"
 )
@@ -110,7 +115,7 @@ func (d *Dir) removeTemporary() error {
 	entries, err := os.ReadDir(d.path)
 	for _, e := range entries {
 		if file, ok := strings.CutSuffix(e.Name(), temporary); ok {
-			if _, ok := roomOf(file); ok {
+			if _, ok := roomOf(file); ok || file == relayName {
 				err = errors.Join(err, os.Remove(filepath.Join(d.path, e.Name())))
 			}
 		}
@@ -185,15 +190,45 @@ type header struct {
 	Said   [][2]int64 `json:"said"` // of each frame: how many lines, and when
 	Former []Run      `json:"former,omitempty"`
 
-	Senders []Sender `json:"senders,omitempty"`
+	Senders []Sender    `json:"senders,omitempty"`
+	Marks   relay.Marks `json:"marks,omitempty"`
 }
 
 // trailerLength is the length of the last line of a file: the CRC-32 (IEEE 802.3) of all before it.
 const trailerLength = len("01234567\n")
 
 // Save replaces what is kept of a room. It is on the disk when Save returns.
-func (d *Dir) Save(room string, s Stream) (err error) {
-	file, err := os.OpenFile(d.file(room)+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func (d *Dir) Save(room string, s Stream) error { return d.save(d.file(room), s.write) }
+
+// SaveRelay keeps what the chat and its relay know of each other.
+func (d *Dir) SaveRelay(content []byte) error {
+	return d.save(filepath.Join(d.path, relayName), func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+}
+
+// TakeRelay returns what SaveRelay kept, and removes it: it is of no use to a later run. It returns nil if there is
+// nothing, or it is damaged.
+func (d *Dir) TakeRelay() ([]byte, error) {
+	path := filepath.Join(d.path, relayName)
+	content, err := readRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	kept, err := unseal(content)
+	if err != nil {
+		slog.Warn("a file in -state is not used", "file", path, "err", err)
+	}
+	return kept, errors.Join(os.Remove(path), d.sync())
+}
+
+// save replaces a file with what write writes, and its trailer.
+func (d *Dir) save(path string, write func(io.Writer) error) (err error) {
+	file, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -202,9 +237,9 @@ func (d *Dir) Save(room string, s Stream) (err error) {
 			os.Remove(file.Name())
 		}
 	}()
-	err = errors.Join(s.write(file), file.Sync(), file.Close())
+	err = errors.Join(seal(file, write), file.Sync(), file.Close())
 	if err == nil {
-		err = os.Rename(file.Name(), d.file(room))
+		err = os.Rename(file.Name(), path)
 	}
 	if err == nil {
 		err = d.sync()
@@ -212,22 +247,40 @@ func (d *Dir) Save(room string, s Stream) (err error) {
 	return err
 }
 
-// write writes the contents of a file.
-func (s Stream) write(w io.Writer) error {
-	h := header{Epoch: s.Epoch, Lines: s.Lines, Said: [][2]int64{}, Former: s.Former, Senders: s.Senders}
-	for _, f := range s.Frames {
-		h.Said = append(h.Said, [2]int64{int64(bytes.Count(f.Text, []byte{'\n'})), f.Said})
-	}
+// seal writes to w what write writes, and its trailer.
+func seal(w io.Writer, write func(io.Writer) error) error {
 	buffered, crc := bufio.NewWriter(w), crc32.NewIEEE()
-	summed := io.MultiWriter(buffered, crc)
-	if err := json.NewEncoder(summed).Encode(h); err != nil {
+	if err := write(io.MultiWriter(buffered, crc)); err != nil {
 		return err
-	}
-	for _, f := range s.Frames {
-		summed.Write(f.Text)
 	}
 	fmt.Fprintf(buffered, "%08x\n", crc.Sum32())
 	return buffered.Flush()
+}
+
+// unseal returns what was written before its trailer, or errDamaged.
+func unseal(content []byte) ([]byte, error) {
+	end := len(content) - trailerLength
+	if end < 0 || string(content[end:]) != fmt.Sprintf("%08x\n", crc32.ChecksumIEEE(content[:end])) {
+		return nil, errDamaged
+	}
+	return content[:end:end], nil
+}
+
+// write writes the header and the lines of s.
+func (s Stream) write(w io.Writer) error {
+	h := header{Epoch: s.Epoch, Lines: s.Lines, Said: [][2]int64{}, Former: s.Former, Senders: s.Senders, Marks: s.Marks}
+	for _, f := range s.Frames {
+		h.Said = append(h.Said, [2]int64{int64(bytes.Count(f.Text, []byte{'\n'})), f.Said})
+	}
+	if err := json.NewEncoder(w).Encode(h); err != nil {
+		return err
+	}
+	for _, f := range s.Frames {
+		if _, err := w.Write(f.Text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Remove removes what is kept of a room.
@@ -249,11 +302,16 @@ func (d *Dir) Load(room string) (Stream, error) {
 	return s, err
 }
 
-func load(path string) (Stream, error) {
+// readRegular returns the content of a regular file: a pipe would be read for ever.
+func readRegular(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return Stream{}, fmt.Errorf("%s: not a regular file", path) // a pipe would be read for ever
+		return nil, fmt.Errorf("%s: not a regular file", path)
 	}
-	content, err := os.ReadFile(path)
+	return os.ReadFile(path)
+}
+
+func load(path string) (Stream, error) {
+	content, err := readRegular(path)
 	if err != nil {
 		return Stream{}, err
 	}
@@ -268,16 +326,16 @@ var errDamaged = errors.New("this is not, or not all of, what was written")
 
 // parse returns what write has written. The stream refers to content.
 func parse(content []byte) (Stream, error) {
-	end := len(content) - trailerLength
-	if end < 0 || string(content[end:]) != fmt.Sprintf("%08x\n", crc32.ChecksumIEEE(content[:end])) {
-		return Stream{}, errDamaged
+	content, err := unseal(content)
+	if err != nil {
+		return Stream{}, err
 	}
-	first, text, _ := bytes.Cut(content[:end], []byte{'\n'})
+	first, text, _ := bytes.Cut(content, []byte{'\n'})
 	var h header
 	if err := json.Unmarshal(first, &h); err != nil || h.Epoch == "" {
 		return Stream{}, errDamaged
 	}
-	s := Stream{Epoch: h.Epoch, Lines: h.Lines, Former: h.Former, Senders: h.Senders}
+	s := Stream{Epoch: h.Epoch, Lines: h.Lines, Former: h.Former, Senders: h.Senders, Marks: h.Marks}
 	held := uint64(0)
 	for _, said := range h.Said {
 		n := lengthOf(text, said[0])

@@ -2,7 +2,6 @@ package state
 
 import (
 	"bytes"
-	"chat/internal/wstest"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -15,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"chat/internal/relay"
+	"chat/internal/wstest"
 )
 
 // writeForever is an environment variable with a directory: TestMain then saves streams there until
@@ -65,7 +67,7 @@ func TestSaveAndLoad(t *testing.T) {
 		"":      numbered(1000),
 		"lobby": {Epoch: "E", Lines: 3, Frames: []Frame{{[]byte("\n\n"), 5}, {[]byte("\x00 <&> \u2028 ✓\n"), 6}}},
 		"empty": {Epoch: "F"},
-		"-":     {Epoch: "G", Lines: 1 << 60, Former: []Run{{"E", 5}, {"F", 1 << 50}}, Senders: []Sender{{"ann", 7}}},
+		"-":     {Epoch: "G", Lines: 1 << 60, Former: []Run{{"E", 5}, {"F", 1 << 50}}, Senders: []Sender{{"ann", 7}}, Marks: relay.Marks{"A": {Number: 1 << 62, Heard: 5}, "B": {}}},
 	}
 	for room, s := range streams {
 		if err := d.Save(room, numbered(7)); err != nil {
@@ -98,6 +100,52 @@ func TestSaveAndLoad(t *testing.T) {
 		if got, err := d.Load(room); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("room %q: got %v, %v; want %v", room, got, err, want)
 		}
+	}
+}
+
+// What is kept of the relay can be taken once, as it was. It is no room's. What is damaged, or was not finished, is removed.
+func TestRelay(t *testing.T) {
+	path := t.TempDir()
+	d, _ := open(t, path)
+	file := filepath.Join(path, "relay.txt")
+	take := func(want string) {
+		t.Helper()
+		if got, err := d.TakeRelay(); err != nil || string(got) != want {
+			t.Errorf("took %q, %v; want %q", got, err, want)
+		}
+		if _, err := os.Stat(file); !os.IsNotExist(err) {
+			t.Errorf("it is still there: %v", err)
+		}
+	}
+	take("")
+	for _, content := range []string{"", "x", "{}\nline\n\xff\n"} {
+		for _, kept := range []string{"longer before " + content, content} {
+			if err := d.SaveRelay([]byte(kept)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rooms, err := d.Rooms(); err != nil || len(rooms) != 0 {
+			t.Errorf("rooms %q, %v", rooms, err)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		take(content)
+		take("")
+	}
+	for _, damaged := range []string{"", "x", summed("lines\n")[1:], summed("lines\n") + "x"} {
+		if err := os.WriteFile(file, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		take("")
+	}
+	if err := os.WriteFile(file+".tmp", []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.Close(false)
+	d, _ = open(t, path)
+	if files, err := os.ReadDir(path); err != nil || len(files) != 1 {
+		t.Errorf("files %v, %v", files, err)
 	}
 }
 
