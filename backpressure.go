@@ -130,8 +130,9 @@ func (h *Hub) anyLagging() bool {
 // held reports whether what is pending has to wait: until no connection lags, or as long as it
 // takes at the stream's speed, but not for readPumps that have read it and are to end.
 func (h *Hub) held() bool {
-	now, due := time.Now(), h.fannedOut.Add(time.Duration(float64(h.size)/float64(h.speed)*float64(time.Second)))
-	held := len(h.pending) > 0 && h.anyLagging() && now.Before(due) && !(h.isDraining() && now.After(h.drainDeadline))
+	size := h.size + min(h.waitingCost, coalesceLimit)
+	now, due := time.Now(), h.fannedOut.Add(time.Duration(float64(size)/float64(h.speed)*float64(time.Second)))
+	held := len(h.pending)+len(h.waiting) > 0 && h.anyLagging() && now.Before(due) && !(h.isDraining() && now.After(h.drainDeadline))
 	h.countThrottle(held)
 	return held
 }

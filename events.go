@@ -19,7 +19,7 @@ const saidPrecision = 1000
 // event is what a client that joins with ?events is told beside lines, as a JSON object in a binary
 // message. No client can forge it: the server takes text only.
 type event struct {
-	People int        `json:"people,omitempty"` // connections in the room
+	People int        `json:"people,omitempty"` // connections in the room, at all chats that relays connect
 	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970
 	Said   [][2]int64 `json:"said,omitempty"`   // of lines to come: how many, and when they were said
 	Taken  *uint64    `json:"taken,omitempty"`  // the number of the client's last message that was taken
@@ -38,7 +38,7 @@ func (e event) frame() *frame {
 // greeting returns the first event for c: how many people there are, and of a sender, what was taken
 // before: the next message from c has the number behind that.
 func (h *Hub) greeting(c *Conn) *frame {
-	c.people = len(h.connections)
+	c.people = h.people()
 	e := event{People: c.people}
 	if c.senderQuery.id != "" {
 		c.sender = h.stream.senders.join(c, c.senderQuery.id, c.senderQuery.taken)
@@ -48,6 +48,9 @@ func (h *Hub) greeting(c *Conn) *frame {
 	return e.frame()
 }
 
+// people returns how many people there are in the room.
+func (h *Hub) people() int { return len(h.connections) + int(h.elsewhere.Load()) }
+
 // tellPeople tells everyone who does not know it how many people there are, in a large room not in every
 // sweep.
 func (h *Hub) tellPeople() {
@@ -56,13 +59,14 @@ func (h *Hub) tellPeople() {
 		return
 	}
 	var count *frame // the same for all
+	people := h.people()
 	for c := range h.connections {
-		if c.events && c.people != len(h.connections) {
+		if c.events && c.people != people {
 			if count == nil {
-				count = event{People: len(h.connections)}.frame()
+				count = event{People: people}.frame()
 				h.untold = (len(h.connections) - 1) / maxCounts
 			}
-			c.people = len(h.connections)
+			c.people = people
 			c.countPending = c.behind // it comes with the next batch then
 			if !c.behind {
 				h.send(c, []*frame{count}, 0)

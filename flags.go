@@ -27,6 +27,7 @@ type config struct {
 	rooms      int                   // named rooms
 	state      string                // directory for the rooms' streams, or ""
 	title      string                // of the page
+	relay      string                // host:port, or unix: and a path, for a relay; or ""
 	debug      string                // host:port for counters and profiles, or ""
 }
 
@@ -57,6 +58,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	flags.Func("rooms", "keep up to this many named `rooms`, each at /NAME/; 0: only the one at / (default 1000)", number(&cfg.rooms, 0, 1<<20))
 	flags.StringVar(&cfg.state, "state", "", "keep what is held of each room in this `directory`, so that it survives a restart")
 	flags.Func("title", "call the chat `text` (default Chat)", title(&cfg.title))
+	flags.Func("relay", "let a relay connect this chat with others, at this loopback `address`, or unix:PATH (default: don't)", relayAddress(&cfg.relay))
 	flags.Func("debug", "serve counters and profiles, without a password, on this `host:port` (default: don't)", address(&cfg.debug))
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -98,6 +100,25 @@ func address(to *string) func(string) error {
 		}
 		if err != nil {
 			return errors.New("want host:port or :port, such as :8080")
+		}
+		return nil
+	}
+}
+
+// A Unix socket is given as unixPrefix and its path.
+const unixPrefix = "unix:"
+
+// relayAddress returns a function for flag.Func that checks an address that only this machine can reach,
+// and stores it in to.
+func relayAddress(to *string) func(string) error {
+	return func(s string) error {
+		*to = s
+		if path, ok := strings.CutPrefix(s, unixPrefix); ok && path != "" {
+			return nil
+		}
+		host, _, _ := net.SplitHostPort(s)
+		if err := address(to)(s); err != nil || host != "localhost" && !net.ParseIP(host).IsLoopback() {
+			return errors.New("want an address that only this machine can reach, such as 127.0.0.1:8090 or unix:/run/chat/relay.sock: a relay can speak in anyone's name")
 		}
 		return nil
 	}

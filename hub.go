@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -41,11 +42,12 @@ type Hub struct {
 	// Connections that have not unregistered, and may broadcast.
 	readers map[*Conn]bool
 
-	broadcast  chan connFrame // lines
-	register   chan *Conn     // new connections
-	unregister chan *Conn     // connections from which nothing more will be broadcast
-	more       chan *Conn     // connections whose writePump has taken a batch that is marked more
-	pongs      chan connFrame // answers to pings
+	broadcast  chan connFrame   // lines
+	register   chan *Conn       // new connections
+	unregister chan *Conn       // connections from which nothing more will be broadcast
+	more       chan *Conn       // connections whose writePump has taken a batch that is marked more
+	pongs      chan connFrame   // answers to pings
+	remote     chan remoteFrame // lines that were said at other chats
 
 	// Closed when the Hub drains: until drainDeadline it takes the lines that are on their
 	// way, and no new connections.
@@ -63,8 +65,13 @@ type Hub struct {
 	snapshots chan chan<- state.Stream // where it asks
 
 	pending []*frame // for the next fan-outs
+	local   [][]byte // lines of those that were said here, for the relay
 	size    int      // bytes of lines that came since the last flush
 	stream  stream   // what was broadcast
+
+	remoteQueue
+	here      atomic.Int64 // connections
+	elsewhere atomic.Int64 // people in this room at other chats, as far as is known
 
 	unacknowledged []*sender // who are to be told with the next flush; one may stand here several times
 
@@ -92,6 +99,7 @@ func newHub(r *rooms, name string, s stream) *Hub {
 		unregister:  make(chan *Conn),
 		more:        make(chan *Conn, 64), // writePumps rarely wait
 		pongs:       make(chan connFrame),
+		remote:      make(chan remoteFrame),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
 		snapshots:   make(chan chan<- state.Stream),
@@ -125,7 +133,9 @@ func (h *Hub) run(ctx context.Context) {
 	h.startDrain()
 	for len(h.readers) > 0 && h.step(ctx, sweeps.C) {
 	}
-	h.flush()
+	for len(h.pending)+len(h.waiting) > 0 {
+		h.flush()
+	}
 	for c := range h.connections {
 		if h.readers[c] || c.closeReply == nil { // it must not be looked at before c unregisters
 			h.drop(c, h.unsent(c), errGoingAway)
@@ -135,11 +145,22 @@ func (h *Hub) run(ctx context.Context) {
 	}
 }
 
+// atOnce is a pause that is over.
+var atOnce = func() <-chan time.Time {
+	over := make(chan time.Time)
+	close(over)
+	return over
+}()
+
 // step waits for something to happen, and acts on it. It returns false when ctx is done.
 func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	broadcast := h.broadcast
 	if h.full() {
 		broadcast = nil // so readPumps wait, and the peers whose sockets they don't read
+	}
+	remote := h.remote
+	if h.waitingCost > maxRemote {
+		remote = nil // so the relay waits
 	}
 	if len(h.connections) == 0 && !h.rooms.keeper.wants(h) {
 		sweeps = nil // an empty room costs nothing
@@ -151,6 +172,8 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		h.remove(c)
 	case f := <-broadcast:
 		h.coalesce(f)
+	case f := <-remote:
+		h.enqueue(f)
 	case c := <-h.more:
 		h.catchUp(c)
 	case p := <-h.pongs:
@@ -172,6 +195,9 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	default:
 		h.flush()
 	}
+	if h.pause == nil && len(h.waiting) > 0 {
+		h.pause = atOnce
+	}
 	return true
 }
 
@@ -179,6 +205,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 // is the message that tells it.
 func (h *Hub) add(c *Conn) {
 	h.connections[c] = true
+	h.here.Store(int64(len(h.connections)))
 	h.readers[c] = true
 	h.rooms.counters.connected.Add(1)
 	c.position = h.stream.end
@@ -228,6 +255,9 @@ func (h *Hub) coalesce(f connFrame) {
 		}
 		if f.frame != nil {
 			h.pending = append(h.pending, f.frame)
+			if h.rooms.relays != nil {
+				h.local = append(h.local, f.frame.lines)
+			}
 		}
 		if h.full() {
 			return
@@ -243,17 +273,20 @@ func (h *Hub) coalesce(f connFrame) {
 // full reports whether enough is pending for one frame.
 func (h *Hub) full() bool { return h.size > coalesceLimit }
 
-// flush broadcasts what is pending.
+// flush broadcasts what is pending, and what waits from other chats.
 func (h *Hub) flush() {
 	h.acknowledge()
+	h.takeRemote()
 	h.size = 0
 	if len(h.pending) == 0 {
 		return
 	}
+	now := time.Now()
+	h.passOn(now)
 	for pending := h.pending; len(pending) > 0; {
 		var f *frame
 		f, pending = join(pending, new(frame))
-		lines := h.stream.add(f, time.Now().UnixMilli())
+		lines := h.stream.add(f, cmp.Or(f.said, now.UnixMilli()))
 		h.fanOut(f)
 		h.rooms.counters.count(lines, len(f.lines)-lines, len(h.connections))
 	}
@@ -389,6 +422,7 @@ func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
 		return
 	}
 	delete(h.connections, c)
+	h.here.Store(int64(len(h.connections)))
 	if len(h.connections) == 0 {
 		h.stream.trim(h.stream.end.lines) // there may be no sweep to do it
 	}

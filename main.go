@@ -78,6 +78,13 @@ func run(cfg config) error {
 		}
 		defer debugging.Close()
 	}
+	var relays net.Listener
+	if cfg.relay != "" {
+		if relays, err = listenRelay(cfg.relay); err != nil {
+			return err
+		}
+		defer relays.Close()
+	}
 	rooms, err := openRooms(cfg)
 	if err != nil {
 		return err
@@ -91,17 +98,20 @@ func run(cfg config) error {
 		scheme = "https"
 	}
 	slog.Info("listening", "url", displayURL(scheme, cfg.addr, listener.Addr()))
-	err = serve(ctx, listener, rooms)
+	if relays != nil {
+		slog.Info("waiting for a relay", "address", cfg.relay)
+	}
+	err = serve(ctx, listener, relays, rooms)
 	slog.Info("stopped")
 	return err
 }
 
-// serve runs rooms and serves the chat on listener until ctx is done. Then it drains rooms and waits
-// for the connections to close. It returns the listener's error.
-func serve(ctx context.Context, listener net.Listener, rooms *rooms) error {
+// serve runs rooms and serves the chat on listener, and its relay on relays unless that is nil, until ctx is done.
+// Then it drains rooms and waits for the connections to close. It returns the listener's error.
+func serve(ctx context.Context, listener, relays net.Listener, rooms *rooms) error {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { rooms.run(ctx) })
+	running.Go(func() { rooms.run(ctx, relays) })
 	server := newServer(rooms)
 	running.Go(func() {
 		<-ctx.Done()

@@ -27,6 +27,11 @@ type counters struct {
 	refused          expvar.Map   // handshakes, by reason
 	throttled        expvar.Int   // times that the Hub held lines for a lagging connection
 	throttledSeconds expvar.Float // for how long
+
+	relays      expvar.Int // connections of relays, open now
+	relayMissed expvar.Int // lines of other chats that did not come
+	relayLost   expvar.Int // lines that were not held until a relay asked for them
+	relayKnown  expvar.Int // lines that came again, and were dropped
 }
 
 // count counts a fan-out of lines, which have bytes together, to a number of listeners.
@@ -52,6 +57,10 @@ func (c *counters) vars() *expvar.Map {
 	vars.Set("handshakes_refused", &c.refused)
 	vars.Set("throttled", &c.throttled)
 	vars.Set("throttled_seconds", &c.throttledSeconds)
+	vars.Set("relays", &c.relays)
+	vars.Set("relay_missed", &c.relayMissed)
+	vars.Set("relay_lost", &c.relayLost)
+	vars.Set("relay_known", &c.relayKnown)
 	return vars
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -60,6 +61,7 @@ type rooms struct {
 	counters counters
 	peerLog  *slog.Logger // of what peers do; limited
 	keeper   keeper
+	relays   *relayServer // nil without -relay
 
 	mu       sync.Mutex
 	rooms    map[string]*room // by name; the room without a name is always there
@@ -85,13 +87,16 @@ type room struct {
 // openRooms returns a chat with the rooms that were kept in -state. Its Hubs run; it is to be run,
 // too. An error is about -state.
 func openRooms(cfg config) (*rooms, error) {
-	keeper, streams, err := openKeeper(cfg)
+	keeper, streams, outbox, err := openKeeper(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("-state %q: %w", cfg.state, err)
 	}
 	r := &rooms{cfg: cfg, peerLog: newPeerLog(), keeper: keeper, rooms: make(map[string]*room), empty: list.New()}
 	if _, ok := streams[""]; !ok {
 		streams[""] = newStream(cfg.history)
+	}
+	if cfg.relay != "" {
+		r.relays = newRelayServer(r, streams, outbox)
 	}
 	for name, s := range streams {
 		r.open(name, s)
@@ -132,8 +137,7 @@ func (r *rooms) refusal(name string) *ws.HandshakeError {
 }
 
 // enter returns the Hub of a room for one more connection, which must leave it. It makes the room
-// if there is none of that name; if there are too many, instead of those that have been empty
-// longest: more than one if more were restored than there may be.
+// if there is none of that name.
 func (r *rooms) enter(name string) (*Hub, *ws.HandshakeError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,10 +146,7 @@ func (r *rooms) enter(name string) (*Hub, *ws.HandshakeError) {
 	}
 	entered := r.rooms[name]
 	if entered == nil {
-		for r.crowded() && r.longestEmpty() != nil {
-			r.remove(r.longestEmpty())
-		}
-		entered = r.open(name, newStream(r.cfg.history))
+		entered = r.openInstead(name)
 	}
 	if entered.place != nil {
 		r.empty.Remove(entered.place)
@@ -156,6 +157,61 @@ func (r *rooms) enter(name string) (*Hub, *ws.HandshakeError) {
 	r.sockets.Add(1)
 	r.counters.connections.Set(int64(r.conns))
 	return entered.hub, nil
+}
+
+// openInstead makes a room; if there are too many, instead of those that have been empty longest: more than
+// one if more were restored than there may be. r.mu is locked.
+func (r *rooms) openInstead(name string) *room {
+	for r.crowded() && r.longestEmpty() != nil {
+		r.remove(r.longestEmpty())
+	}
+	s := newStream(r.cfg.history)
+	if r.relays != nil {
+		s.marks = r.relays.marks()
+	}
+	return r.open(name, s)
+}
+
+// hear returns the Hub of a room in which something was said at another chat, as if somebody had entered
+// and left it; or nil where there can be no such room.
+func (r *rooms) hear(name string) *Hub {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	heard := r.rooms[name]
+	switch {
+	case r.draining:
+		return nil
+	case heard == nil && (!roomName.MatchString(name) || r.crowded() && r.longestEmpty() == nil):
+		return nil
+	case heard == nil:
+		heard = r.openInstead(name)
+	case heard.place != nil:
+		r.empty.Remove(heard.place)
+		r.vacate(heard)
+	}
+	return heard.hub
+}
+
+// people returns how many people there are in each room, without those that have none.
+func (r *rooms) people() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	people := make(map[string]int)
+	for name, room := range r.rooms {
+		if n := room.hub.here.Load(); n > 0 {
+			people[name] = int(n)
+		}
+	}
+	return people
+}
+
+// setElsewhere says how many people there are in each room at other chats.
+func (r *rooms) setElsewhere(people map[string]int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name, room := range r.rooms {
+		room.hub.elsewhere.Store(int64(people[name]))
+	}
 }
 
 // leave is called when a connection is closed.
@@ -179,6 +235,13 @@ func (r *rooms) vacate(left *room) {
 		left.emptySince = time.Now()
 		left.place = r.empty.PushBack(left)
 	}
+}
+
+// isDraining reports whether nobody is let in any more.
+func (r *rooms) isDraining() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.draining
 }
 
 // exists reports whether there is a room of that name.
@@ -208,20 +271,30 @@ func (r *rooms) remove(removed *room) {
 	r.counters.rooms.Set(int64(len(r.rooms)))
 }
 
-// expire removes the rooms that have been empty for emptyRoomWait.
+// expire removes the rooms that have been empty for emptyRoomWait, at other chats, too.
 func (r *rooms) expire() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for room := r.longestEmpty(); room != nil && time.Since(room.emptySince) >= emptyRoomWait; room = r.longestEmpty() {
-		r.remove(room)
+		if room.hub.elsewhere.Load() > 0 {
+			r.empty.Remove(room.place)
+			r.vacate(room)
+		} else {
+			r.remove(room)
+		}
 	}
 }
 
-// run ends rooms that have been empty for long, and runs the keeper, until ctx is done. Then it drains all rooms, and
-// returns when all connections are closed.
-func (r *rooms) run(ctx context.Context) {
-	var keeping sync.WaitGroup
+// run ends rooms that have been empty for long, runs the keeper, and serves the relay on relays unless that is nil, until
+// ctx is done. Then it drains all rooms, waits for the relay to have the last lines, and returns when all connections are
+// closed.
+func (r *rooms) run(ctx context.Context, relays net.Listener) {
+	var keeping, relaying sync.WaitGroup
 	keeping.Go(func() { r.keeper.run(ctx, r.exists) })
+	drained, stopRelaying := context.WithCancel(context.Background())
+	if relays != nil {
+		relaying.Go(func() { r.relays.run(drained, relays) })
+	}
 	expire := time.NewTicker(expirePeriod)
 	defer expire.Stop()
 	for ctx.Err() == nil {
@@ -234,7 +307,9 @@ func (r *rooms) run(ctx context.Context) {
 	hubs := r.drain()
 	r.hubs.Wait()
 	keeping.Wait()
-	r.keeper.close(hubs, r.exists)
+	stopRelaying()
+	relaying.Wait()
+	r.keeper.close(hubs, r.exists, r.relays)
 	r.sockets.Wait()
 }
 

@@ -144,12 +144,8 @@ func (s *sender) receive(c *Conn, messages uint64) (repeated uint64) {
 func (h *Hub) dropRepeated(c *Conn, f *frame) *frame {
 	lines := uint64(countLines(f.lines))
 	repeated := c.sender.receive(c, lines)
-	if repeated == lines {
-		return nil
-	}
-	h.unacknowledged = append(h.unacknowledged, c.sender)
-	if repeated == 0 {
-		return f
+	if repeated < lines {
+		h.unacknowledged = append(h.unacknowledged, c.sender)
 	}
 	return withoutLines(f, int(repeated))
 }

@@ -72,6 +72,12 @@ func startWith(t testing.TB, cfg config) (addr string, rooms *rooms, stop func()
 // until every connection is closed; it may be called again.
 func start(t testing.TB, listener net.Listener, cfg config) (rooms *rooms, stop func()) {
 	t.Helper()
+	return startBoth(t, listener, nil, cfg)
+}
+
+// startBoth is start with a listener for relays, too, unless that is nil.
+func startBoth(t testing.TB, listener, relays net.Listener, cfg config) (rooms *rooms, stop func()) {
+	t.Helper()
 	rooms, err := openRooms(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +86,7 @@ func start(t testing.TB, listener net.Listener, cfg config) (rooms *rooms, stop 
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		serve(ctx, listener, rooms)
+		serve(ctx, listener, relays, rooms)
 	}()
 	return rooms, func() {
 		cancel()

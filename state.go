@@ -28,20 +28,27 @@ type keeper struct {
 	due     chan *Hub       // Hubs whose streams are to be written, each once
 }
 
-// openKeeper opens -state, and returns the streams of the rooms that were kept there. An error says why
-// the directory can't be used.
-func openKeeper(cfg config) (k keeper, streams map[string]stream, err error) {
+// openKeeper opens -state, and returns the streams of the rooms that were kept there, and the relayServer's
+// snapshot if the chat was stopped and did not crash. An error says why the directory can't be used.
+func openKeeper(cfg config) (k keeper, streams map[string]stream, relays []byte, err error) {
 	if cfg.state == "" {
-		return k, make(map[string]stream), nil
+		return k, make(map[string]stream), nil, nil
 	}
 	dir, complete, err := state.Open(cfg.state)
 	if err != nil {
-		return k, nil, err
+		return k, nil, nil, err
 	}
 	k = keeper{dir: dir, files: make(map[string]bool), failing: make(map[string]bool)}
 	streams, err = k.restore(cfg.history, complete)
 	k.due = make(chan *Hub, 1+cfg.rooms+len(streams))
-	return k, streams, err
+	if cfg.relay == "" || err != nil {
+		return k, streams, nil, err
+	}
+	relays, err = dir.TakeRelay()
+	if !complete {
+		relays = nil
+	}
+	return k, streams, relays, err
 }
 
 // restore reads what is kept of each room. It logs what it can't read.
@@ -136,9 +143,9 @@ func (k *keeper) forget(exists func(name string) bool) (ok bool) {
 	return ok
 }
 
-// close writes the streams of Hubs that have stopped, and closes the directory. The files of rooms that
-// are no more are removed before. It says in the directory whether all that worked.
-func (k *keeper) close(hubs []*Hub, exists func(name string) bool) {
+// close writes the streams of Hubs that have stopped, and of relays unless that is nil, and closes the directory. The
+// files of rooms that are no more are removed before. It says in the directory whether all that worked.
+func (k *keeper) close(hubs []*Hub, exists func(name string) bool, relays *relayServer) {
 	if k.dir == nil {
 		return
 	}
@@ -146,6 +153,12 @@ func (k *keeper) close(hubs []*Hub, exists func(name string) bool) {
 	for _, h := range hubs {
 		if k.wants(h) {
 			complete = k.save(h, h.stream.snapshot()) && complete
+		}
+	}
+	if relays != nil {
+		if err := k.dir.SaveRelay(relays.snapshot()); err != nil {
+			slog.Error("state can't be written", "err", err)
+			complete = false
 		}
 	}
 	if err := k.dir.Close(complete); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"chat/internal/relay"
 	"chat/internal/state"
 	"chat/internal/ws"
 )
@@ -21,6 +23,7 @@ const joinLimit = 64 << 10
 type frame struct {
 	bytes []byte // header and payload
 	lines []byte // of a text frame, the payload and a line break; nil if it is not to be joined
+	said  int64  // milliseconds since 1970, of lines that were said some time ago at another chat; or 0
 }
 
 // newFrame encodes a frame that is not joined with others.
@@ -40,7 +43,7 @@ func textFrame(lines []byte) *frame {
 // behind it take no more than joinLimit bytes, it encodes these into a frame, which it returns.
 func join(frames []*frame, into *frame) (first *frame, rest []*frame) {
 	n, size := 0, 0
-	for n < len(frames) && frames[n].lines != nil && size+len(frames[n].lines) <= joinLimit {
+	for n < len(frames) && frames[n].lines != nil && frames[n].said == frames[0].said && size+len(frames[n].lines) <= joinLimit {
 		size += len(frames[n].lines)
 		n++
 	}
@@ -52,7 +55,7 @@ func join(frames []*frame, into *frame) (first *frame, rest []*frame) {
 	for _, f := range frames[:n] {
 		b = append(b, f.lines...)
 	}
-	into.bytes, into.lines = b[:len(b)-1], b[header:]
+	into.bytes, into.lines, into.said = b[:len(b)-1], b[header:], frames[0].said
 	return into, frames[n:]
 }
 
@@ -71,7 +74,8 @@ type stream struct {
 	end     position    // behind the last frame
 	frames  []heldFrame // oldest first
 
-	senders senders // whose messages are in it
+	senders senders     // whose messages are in it
+	marks   relay.Marks // whose lines of other chats are in it, and of runs of this one
 
 	former []state.Run // of which positions are known, oldest first
 	saved  int64       // up to which line a file held it when it began, or -1
@@ -88,7 +92,7 @@ type heldFrame struct {
 }
 
 func newStream(history int) stream {
-	return stream{epoch: rand.Text(), history: uint64(history), senders: newSenders(), saved: -1}
+	return stream{epoch: rand.Text(), history: uint64(history), senders: newSenders(), marks: make(relay.Marks), saved: -1}
 }
 
 // restoreStream returns the stream that was written as s. If that is not complete, because the program
@@ -110,12 +114,13 @@ func restoreStream(history int, s state.Stream, complete bool) stream {
 	}
 	restored.trim(restored.end.lines)
 	restored.senders.restore(s.Senders)
+	maps.Copy(restored.marks, s.Marks)
 	return restored
 }
 
 // snapshot returns what is to be written of the stream.
 func (s *stream) snapshot() state.Stream {
-	snapshot := state.Stream{Epoch: s.epoch, Lines: s.end.lines, Former: s.former, Senders: s.senders.snapshot()}
+	snapshot := state.Stream{Epoch: s.epoch, Lines: s.end.lines, Former: s.former, Senders: s.senders.snapshot(), Marks: maps.Clone(s.marks)}
 	for _, f := range s.frames[s.index(s.historyStart()):] {
 		snapshot.Frames = append(snapshot.Frames, state.Frame{Text: f.frame.lines, Said: f.said})
 	}
@@ -192,17 +197,22 @@ func (s *stream) read(p position, limit uint64) (frames []heldFrame, next positi
 		last++
 	}
 	frames = slices.Clone(s.frames[first:last])
-	if skip := p.lines - s.start(first).lines; skip > 0 {
-		frames[0].frame = withoutLines(frames[0].frame, int(skip))
+	if len(frames) > 0 {
+		frames[0].frame = withoutLines(frames[0].frame, int(p.lines-frames[0].start.lines))
 	}
 	return frames, s.start(last)
 }
 
-// withoutLines returns a frame of f's lines but for the first n.
+// withoutLines returns a frame of f's lines but for the first n, or nil if there are no others.
 func withoutLines(f *frame, n int) *frame {
-	rest := f.lines
-	for range n {
-		rest = rest[bytes.IndexByte(rest, '\n')+1:]
+	if n == 0 {
+		return f
 	}
-	return textFrame(rest)
+	_, rest := relay.Cut(f.lines, n)
+	if len(rest) == 0 {
+		return nil
+	}
+	without := textFrame(rest)
+	without.said = f.said
+	return without
 }
