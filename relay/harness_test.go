@@ -1,0 +1,459 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"chat/internal/wstest"
+)
+
+// The programs under test, and NATS' server of the version that go.mod names. TestMain builds them.
+var chatPath, relayPath, natsPath string
+
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8") // they wait most of the time
+	os.Exit(buildAndTest(m))
+}
+
+func buildAndTest(m *testing.M) (status int) {
+	dir, err := os.MkdirTemp("", "relay")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	readSources()
+	for _, build := range []struct {
+		path            *string
+		name, from, pkg string
+	}{{&chatPath, "chat", "..", "."}, {&relayPath, "relay", ".", "."}, {&natsPath, "nats", ".", "./internal/natsserver"}} {
+		*build.path = filepath.Join(dir, build.name)
+		cmd := exec.Command("go", "build", "-C", build.from, "-o", *build.path, build.pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%v: %v: %s\n", cmd, err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// readSources reads the directories of the programs' files. The go command caches the results of tests until
+// something changes that they have read; it does not see that these have built the programs.
+func readSources() {
+	filepath.WalkDir("..", func(_ string, entry fs.DirEntry, err error) error {
+		switch entry.Name() {
+		case ".git", ".ci", "bench", "e2e":
+			return filepath.SkipDir
+		}
+		return err
+	})
+}
+
+// longOr returns one of two lengths of a test: that with CHAT_TEST_LONG, and that without.
+func longOr[T any](long, short T) T {
+	if wstest.Long {
+		return long
+	}
+	return short
+}
+
+// ports are handed out once. Systems hand out others, from 32768 up: below, a program can be started again on
+// the port that it had.
+var ports = struct {
+	sync.Mutex
+	used map[int]bool
+}{used: make(map[int]bool)}
+
+// freeAddr returns an address at which nothing listens.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
+	for range 1000 {
+		port := 20000 + rand.N(12000)
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+		if err != nil || ports.used[port] {
+			continue
+		}
+		l.Close()
+		ports.used[port] = true
+		return l.Addr().String()
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// program is a program that can be started again and again, with the same arguments. Only the test's goroutine
+// uses it.
+type program struct {
+	t     testing.TB
+	name  string
+	path  string
+	args  []string
+	log   programLog
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
+}
+
+// newProgram returns a program that is not running. It is killed at the end of the test, and what it said is
+// shown if that has failed.
+func newProgram(t testing.TB, name, path string, args ...string) *program {
+	p := &program{t: t, name: name, path: path, args: args}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("%s %s\n%s", name, strings.Join(args, " "), p.log.last(60))
+		}
+	})
+	return p
+}
+
+func (p *program) start() {
+	p.t.Helper()
+	p.log.note("started")
+	cmd, ended := exec.Command(p.path, p.args...), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.cmd, p.ended = cmd, ended
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+}
+
+// stop has the program end by itself. Its status has to be 0.
+func (p *program) stop() {
+	p.t.Helper()
+	p.signal("stopped", syscall.SIGTERM)
+	if status := p.status(time.Minute); status != 0 {
+		p.t.Errorf("%s: exit status %d after SIGTERM", p.name, status)
+	}
+}
+
+func (p *program) kill() {
+	if p.cmd != nil {
+		p.signal("killed", syscall.SIGKILL)
+		<-p.ended
+	}
+}
+
+func (p *program) freeze() { p.signal("frozen", syscall.SIGSTOP) }
+func (p *program) thaw()   { p.signal("thawed", syscall.SIGCONT) }
+
+func (p *program) signal(note string, s syscall.Signal) {
+	p.log.note(note)
+	p.cmd.Process.Signal(s)
+}
+
+// status waits until the program has ended, up to limit, and returns its exit status.
+func (p *program) status(limit time.Duration) int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(limit):
+		p.t.Fatalf("%s has not ended within %v", p.name, limit)
+		return 0
+	}
+}
+
+func (p *program) running() bool {
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// programLog is what a program has written so far, and what was done to it.
+type programLog struct {
+	mu         sync.Mutex
+	text, both bytes.Buffer
+}
+
+func (l *programLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.both.Write(b)
+	return l.text.Write(b)
+}
+
+func (l *programLog) note(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(&l.both, "--- %s %s\n", what, time.Now().Format("15:04:05.000"))
+}
+
+// String returns what the program has written.
+func (l *programLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *programLog) lines() int { return strings.Count(l.String(), "\n") }
+
+// last returns the last n lines, with what was done to the program.
+func (l *programLog) last(n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := strings.SplitAfter(l.both.String(), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
+// chatProgram is a chat.
+type chatProgram struct {
+	*program
+	addr, debug string
+	relayURL    string // for -chat of its relay
+}
+
+// newChat returns a chat that is not running. It holds all lines of a test.
+func newChat(t testing.TB, name string, overUnix bool, args ...string) *chatProgram {
+	t.Helper()
+	c := &chatProgram{addr: freeAddr(t), debug: freeAddr(t)}
+	relay := freeAddr(t)
+	c.relayURL = "ws://" + relay + "/relay"
+	if overUnix {
+		relay = "unix:" + filepath.Join(shortDir(t), "relay")
+		c.relayURL = relay
+	}
+	args = append([]string{"-addr", c.addr, "-debug", c.debug, "-relay", relay, "-history", "1048576"}, args...)
+	c.program = newProgram(t, name, chatPath, args...)
+	return c
+}
+
+// shortDir is t.TempDir with a short name: that of a Unix socket has 107 bytes at most.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// ready waits until the chat answers.
+func (c *chatProgram) ready() {
+	c.t.Helper()
+	wstest.Until(c.t, c.name+" answers", func() bool {
+		_, err := c.vars()
+		return err == nil
+	})
+}
+
+// count returns a counter.
+func (c *chatProgram) count(name string) int {
+	c.t.Helper()
+	vars, err := c.vars()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	n, ok := vars[name].(float64)
+	if !ok {
+		c.t.Fatalf("%s has no counter %s", c.name, name)
+	}
+	return int(n)
+}
+
+func (c *chatProgram) vars() (map[string]any, error) {
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get("http://" + c.debug + "/debug/vars")
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	var vars struct{ Chat map[string]any }
+	err = json.NewDecoder(response.Body).Decode(&vars)
+	return vars.Chat, err
+}
+
+// natsKind is a server of NATS.
+type natsKind string
+
+const (
+	currentNATS  natsKind = "current"  // of the version that go.mod names
+	debianNATS   natsKind = "debian"   // the oldest that has to do
+	embeddedNATS natsKind = "embedded" // in the first relay
+)
+
+// newNATS returns a server that is not running.
+func newNATS(t testing.TB, kind natsKind, addr, store string, more ...string) *program {
+	t.Helper()
+	path := natsPath
+	if kind == debianNATS {
+		path = debianServer(t)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	return newProgram(t, "NATS "+string(kind), path, append([]string{"-a", "127.0.0.1", "-p", port, "-sd", store}, more...)...)
+}
+
+// debianServer returns the path of Debian's server. Without it the test is skipped; on CI it fails.
+func debianServer(t testing.TB) string {
+	t.Helper()
+	for _, path := range []string{"/usr/sbin/nats-server", "/usr/bin/nats-server"} {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("no nats-server; on Debian: nats-server")
+	}
+	t.Skip("no nats-server; on Debian: nats-server")
+	return ""
+}
+
+// answersNATS reports whether a server of NATS answers at addr.
+func answersNATS(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	b := make([]byte, 5)
+	n, _ := conn.Read(b)
+	return string(b[:n]) == "INFO "
+}
+
+const (
+	linkDelay = 50 * time.Millisecond // of each packet
+	linkSpeed = 200_000               // bytes a second, in each direction of a connection
+)
+
+// link is a slow network between a relay and NATS, which can be cut: a TCP proxy. Only the test's goroutine calls cut,
+// freeze and mend.
+type link struct {
+	t            testing.TB
+	addr, target string
+
+	listener net.Listener
+	whole    context.Context // done when the link is cut
+	cutAll   context.CancelFunc
+	frozen   atomic.Bool
+	running  sync.WaitGroup
+}
+
+// newLink returns a link to target that works, until the end of the test.
+func newLink(t testing.TB, target string) *link {
+	t.Helper()
+	l := &link{t: t, addr: freeAddr(t), target: target}
+	l.whole, l.cutAll = context.WithCancel(context.Background())
+	l.mend()
+	t.Cleanup(func() {
+		l.cut()
+		l.running.Wait()
+	})
+	return l
+}
+
+// cut resets all connections, and refuses new ones.
+func (l *link) cut() {
+	l.listener.Close()
+	l.cutAll()
+	l.whole, l.cutAll = context.WithCancel(context.Background())
+}
+
+// freeze has all packets stay where they are, and refuses new connections.
+func (l *link) freeze() {
+	l.listener.Close()
+	l.frozen.Store(true)
+}
+
+// mend ends what cut or freeze began.
+func (l *link) mend() {
+	l.t.Helper()
+	listener, err := net.Listen("tcp", l.addr)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.listener = listener
+	l.frozen.Store(false)
+	whole := l.whole
+	l.running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			l.running.Go(func() { l.join(whole, conn) })
+		}
+	})
+}
+
+// join carries packets between a connection and one to the target, until one of them is closed or the link is cut.
+func (l *link) join(whole context.Context, conn net.Conn) {
+	defer conn.Close()
+	to, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	defer context.AfterFunc(whole, func() {
+		for _, end := range []net.Conn{conn, to} {
+			end.(*net.TCPConn).SetLinger(0)
+			end.Close()
+		}
+	})()
+	var there sync.WaitGroup
+	there.Go(func() { l.carry(whole, to, conn) })
+	l.carry(whole, conn, to)
+	there.Wait()
+}
+
+// packet is what was read at once, and when it is to arrive.
+type packet struct {
+	bytes []byte
+	at    time.Time
+}
+
+// carry writes what it reads, later. It closes both when one is closed.
+func (l *link) carry(whole context.Context, to, from net.Conn) {
+	packets := make(chan packet, 100)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(packets)
+		for {
+			b := make([]byte, 4096)
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			packets <- packet{b[:n], time.Now().Add(linkDelay)}
+		}
+	})
+	for p := range packets {
+		time.Sleep(time.Until(p.at))
+		for l.frozen.Load() && whole.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := to.Write(p.bytes); err != nil {
+			from.Close() // ends the reading
+		}
+		time.Sleep(time.Duration(len(p.bytes)) * time.Second / linkSpeed)
+	}
+	to.Close()
+	from.Close()
+	reading.Wait()
+}
