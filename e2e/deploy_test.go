@@ -2,12 +2,17 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,10 +135,16 @@ func startNginx(t *testing.T, chat string) proxy {
 }
 
 func startHAProxy(t *testing.T, chat string) proxy {
+	return runHAProxy(t, "haproxy.cfg", map[string]string{"127.0.0.1:8080": chat})
+}
+
+// runHAProxy runs haproxy with a file of deploy/, with replacements as for snippet.
+func runHAProxy(t *testing.T, name string, replace map[string]string) proxy {
 	requireProgram(t, "haproxy", "apt-get install haproxy")
 	dir, addr := t.TempDir(), freeAddr(t)
 	config := func(listen string) string {
-		return snippet(t, "haproxy.cfg", map[string]string{"127.0.0.1:8080": chat, "bind :80": "bind " + listen})
+		replace["bind :80"] = "bind " + listen
+		return snippet(t, name, replace)
 	}
 	file := write(t, dir, "haproxy.cfg", config(addr))
 	cmd, _ := start(t, "haproxy", "-W", "-db", "-f", file)
@@ -152,7 +163,13 @@ type peer struct {
 
 func join(t *testing.T, addr, room string) peer {
 	t.Helper()
-	ws, err := websocket.Dial("ws://"+addr+"/chat/"+room+"ws", "", "http://"+addr)
+	return joinAt(t, addr, "/chat/"+room)
+}
+
+// joinAt is join for a chat that may be at another path, or without a proxy.
+func joinAt(t *testing.T, addr, path string) peer {
+	t.Helper()
+	ws, err := websocket.Dial("ws://"+addr+path+"ws", "", "http://"+addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +270,117 @@ func silence(ann, bob peer, d time.Duration) {
 		})
 	}
 	listening.Wait()
+}
+
+// chats are several chats behind haproxy-rooms.cfg, and who is there.
+type chats struct {
+	t      *testing.T
+	proxy  proxy
+	all    map[string]program // by title
+	people map[string][]peer  // by room
+}
+
+func startChats(t *testing.T) chats {
+	requireProgram(t, "haproxy", "apt-get install haproxy")
+	all, replace := map[string]program{}, map[string]string{"expire 5m": "expire 1ms", "inter 2s": "inter 1s"}
+	for _, n := range []string{"1", "2", "3"} {
+		all["chat"+n] = startProgram(t, "-title", "chat"+n)
+		replace["10.0.0."+n+":8080"] = all["chat"+n].addr
+	}
+	return chats{t, runHAProxy(t, "haproxy-rooms.cfg", replace), all, map[string][]peer{}}
+}
+
+// serving returns the title of the chat that serves a room's page, or "" if none does.
+func (c chats) serving(room string) string {
+	c.t.Helper()
+	response, err := http.Get("http://" + c.proxy.addr + "/chat/" + room)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	page, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	title := regexp.MustCompile("<title>(chat.)</title>").FindSubmatch(page)
+	if title == nil {
+		return ""
+	}
+	return string(title[1])
+}
+
+// enter has one more enter a room, who is heard by everybody there, and at the chat that serves the page.
+func (c chats) enter(room string) {
+	c.t.Helper()
+	here := joinAt(c.t, c.all[c.serving(room)].addr, "/"+room)
+	defer here.ws.Close()
+	c.people[room] = append(c.people[room], join(c.t, c.proxy.addr, room))
+	meet("hello", append(slices.Clone(c.people[room]), here)...)
+	slices.Reverse(c.people[room]) // another one speaks next time
+}
+
+// gone expects that the connections of a room are closed.
+func (c chats) gone(room string) {
+	c.t.Helper()
+	for _, p := range c.people[room] {
+		p.ws.SetDeadline(time.Now().Add(10 * time.Second))
+		var heard string
+		if err := websocket.Message.Receive(p.ws, &heard); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			c.t.Errorf("%q: who was at the chat that stopped heard %q, %v", room, heard, err)
+		}
+	}
+	delete(c.people, room)
+}
+
+// Behind haproxy-rooms.cfg everything of a room is at one of several chats. When that one stops the
+// room goes to another, and when it goes on the room goes back once it is empty. No other room moves.
+func TestRoomsAtSeveralChats(t *testing.T) {
+	t.Parallel()
+	c := startChats(t)
+	occupied, empty := []string{""}, []string{}
+	for i := range 30 {
+		occupied = append(occupied, fmt.Sprintf("room-%d/", i))
+		empty = append(empty, fmt.Sprintf("empty-%d/", i))
+	}
+	first, moved := map[string]string{}, map[string]string{} // chats by room
+	for _, room := range slices.Concat(occupied, empty) {
+		first[room] = c.serving(room)
+	}
+	if used := slices.Compact(slices.Sorted(maps.Values(first))); len(used) != len(c.all) {
+		t.Fatalf("all rooms are at %q", used)
+	}
+	for _, room := range occupied {
+		c.enter(room)
+		c.enter(room)
+	}
+
+	stopped := first[""]
+	c.all[stopped].Process.Signal(syscall.SIGSTOP)
+	wstest.Until(t, "a room is at another chat", func() bool { return !slices.Contains([]string{"", stopped}, c.serving("")) })
+	for room, was := range first {
+		moved[room] = c.serving(room)
+		if (moved[room] != was) != (was == stopped) {
+			t.Errorf("%q was at %q, and is at %q without %q", room, was, moved[room], stopped)
+		}
+	}
+	for _, room := range occupied {
+		if first[room] == stopped {
+			c.gone(room)
+			c.enter(room)
+		}
+		c.enter(room)
+	}
+
+	c.all[stopped].Process.Signal(syscall.SIGCONT)
+	wstest.Until(t, "empty rooms are where they were", func() bool {
+		return !slices.ContainsFunc(empty, func(room string) bool { return c.serving(room) != first[room] })
+	})
+	for _, room := range occupied {
+		if is := c.serving(room); is != moved[room] {
+			t.Errorf("%q was at %q, and is at %q with people in it", room, moved[room], is)
+		}
+		c.enter(room)
+	}
 }
 
 // systemd understands the unit, and finds it well sandboxed.

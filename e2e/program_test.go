@@ -52,6 +52,17 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-title", "a\nb"}, 2, []string{"-title", `"a\nb"`, "one line"}},
 		{[]string{"-title", "\xff"}, 2, []string{"-title", "1 to 60"}},
 		{[]string{"-debug", "6060"}, 2, []string{"-debug", `"6060"`, ":8080"}},
+		{[]string{"-relay", ":8090"}, 2, []string{"-relay", `":8090"`, "127.0.0.1:8090", "only this machine"}},
+		{[]string{"-relay", "0.0.0.0:1"}, 2, []string{"-relay", `"0.0.0.0:1"`, "only this machine"}},
+		{[]string{"-relay", "[::]:1"}, 2, []string{"-relay", `"[::]:1"`, "only this machine"}},
+		{[]string{"-relay", "192.0.2.1:1"}, 2, []string{"-relay", `"192.0.2.1:1"`, "only this machine"}},
+		{[]string{"-relay", "example.com:1"}, 2, []string{"-relay", `"example.com:1"`, "only this machine"}},
+		{[]string{"-relay", "localhost.example.com:1"}, 2, []string{"-relay", "only this machine"}},
+		{[]string{"-relay", "127.0.0.1"}, 2, []string{"-relay", `"127.0.0.1"`, "only this machine"}},
+		{[]string{"-relay", "127.0.0.1:70000"}, 2, []string{"-relay", `"127.0.0.1:70000"`, "only this machine"}},
+		{[]string{"-relay", "unix:"}, 2, []string{"-relay", `"unix:"`, "unix:/run"}},
+		{[]string{"-relay", "/run/relay.sock"}, 2, []string{"-relay", `"/run/relay.sock"`, "unix:/run"}},
+		{[]string{"-relay", ""}, 2, []string{"-relay", `""`, "only this machine"}},
 		{[]string{"-cert", cert}, 2, []string{"-cert", cert, "-key"}},
 		{[]string{"-key", key}, 2, []string{"-key", key, "-cert"}},
 		{[]string{"-cert", "/none.pem", "-key", key}, 2, []string{"-cert", "/none.pem", "no such file", "PEM"}},
@@ -62,6 +73,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{":8080"}, 2, []string{`":8080"`, "chat -h"}},
 		{[]string{"-addr", taken.Addr().String()}, 1, []string{taken.Addr().String(), "address already in use"}},
 		{[]string{"-addr", "192.0.2.1:80"}, 1, []string{"192.0.2.1:80"}}, // nobody's address
+		{[]string{"-addr", "127.0.0.1:0", "-relay", taken.Addr().String()}, 1, []string{taken.Addr().String(), "address already in use"}},
+		{[]string{"-addr", "127.0.0.1:0", "-relay", "unix:/none/relay.sock"}, 1, []string{"/none/relay.sock", "no such file"}},
 		{[]string{"-addr", "127.0.0.1:0", "-debug", taken.Addr().String()}, 1, []string{taken.Addr().String(), "address already in use"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
@@ -90,12 +103,12 @@ func TestHelp(t *testing.T) {
 		t.Error(err)
 	}
 	for _, flag := range []string{"-addr host:port", "-max-message bytes", "-history lines", "-cert file", "-key file", "-origins origins",
-		"-rate messages", "-max-conns connections", "-debug host:port", "-rooms rooms", "-state directory", "-title text"} {
+		"-rate messages", "-max-conns connections", "-debug host:port", "-rooms rooms", "-state directory", "-title text", "-relay address"} {
 		if !bytes.Contains(out, []byte("  "+flag+"\n")) {
 			t.Errorf("no %s in\n%s", flag, out)
 		}
 	}
-	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*12 {
+	if lines := bytes.Count(out, []byte{'\n'}); lines != 3+2*13 {
 		t.Errorf("%d lines, want two for each flag:\n%s", lines, out)
 	}
 }
