@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,31 @@ func TestNeverWorks(t *testing.T) {
 				t.Error("it shows a password")
 			}
 		})
+	}
+}
+
+// What a NATS with TLS asks for is in the environment: a password, and a certificate of the relay's own.
+func TestSecuredNATS(t *testing.T) {
+	t.Parallel()
+	w, c := newWorld(t, currentNATS), newChat(t, "chat", false)
+	cert, key := wstest.NewCertificate(t)
+	secured := newNATS(t, currentNATS, w.natsAddr, w.store, "-js", "-user", "ann", "-pass", "right",
+		"--tlsverify", "--tlscert", cert, "--tlskey", key, "--tlscacert", cert)
+	secured.start()
+	wstest.Until(t, "NATS answers", func() bool { return answersNATS(w.natsAddr) })
+	c.start()
+	c.ready()
+	all := []string{"NATS_USER=ann", "NATS_PASSWORD=right", "NATS_CA=" + cert, "NATS_CERT=" + cert, "NATS_KEY=" + key}
+	for n, missing := range []string{"a user", "a password", "who has signed", "a certificate", "a mistake"} {
+		p := newProgram(t, "relay without "+missing, relayPath, "-chat", c.relayURL, "-nats", "tls://"+w.natsAddr)
+		if p.env = all; n < 4 {
+			p.env = slices.Delete(slices.Clone(all), n, n+1)
+		}
+		p.start()
+		wstest.Until(t, p.name+" works, or says why not", func() bool { return p.log.lines() > 0 })
+		if works := strings.Contains(p.log.String(), "msg=relaying"); works != (n == 4) {
+			t.Errorf("%s works: %v: %s", p.name, works, p.log.String())
+		}
 	}
 }
 

@@ -107,6 +107,7 @@ type program struct {
 	name  string
 	path  string
 	args  []string
+	env   []string // beside that of the test
 	log   programLog
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
@@ -129,7 +130,7 @@ func (p *program) start() {
 	p.t.Helper()
 	p.log.note("started")
 	cmd, ended := exec.Command(p.path, p.args...), make(chan struct{})
-	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	cmd.Stdout, cmd.Stderr, cmd.Env = &p.log, &p.log, append(os.Environ(), p.env...)
 	if err := cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
