@@ -334,6 +334,27 @@ func (p program) holdsNoMore(t *testing.T, before held) (after held) {
 	return after
 }
 
+// goroutines returns how many goroutines the program has. The profile has some of the runtime, too, which come and
+// go: they have no frames.
+func (p program) goroutines(t *testing.T) (n int) {
+	t.Helper()
+	profile, err := io.ReadAll(wstest.Get(t, p.debug, "/debug/pprof/goroutine?debug=1").Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, all, _ := strings.Cut(string(profile), "\n") // behind the total
+	for stack := range strings.SplitSeq(all, "\n\n") {
+		var same int
+		if _, err := fmt.Sscanf(stack, "%d @", &same); err == nil && strings.Contains(stack, "\n#") {
+			n += same
+		}
+	}
+	if n == 0 {
+		t.Fatalf("no goroutines in %q", profile)
+	}
+	return n
+}
+
 // holds asks the program what it holds.
 func (p program) holds(t *testing.T) (h held) {
 	t.Helper()
@@ -341,10 +362,7 @@ func (p program) holds(t *testing.T) (h held) {
 	if err != nil || len(body) == 0 {
 		t.Fatal(err)
 	}
-	goroutines := bufio.NewReader(wstest.Get(t, p.debug, "/debug/pprof/goroutine?debug=1").Body)
-	if _, err := fmt.Fscanf(goroutines, "goroutine profile: total %d", &h.goroutines); err != nil {
-		t.Fatal(err)
-	}
+	h.goroutines = p.goroutines(t)
 	v := p.counted(t)
 	h.connections, h.heap = v.Chat.Connections, int(v.Memstats.HeapAlloc)
 	files, _ := os.ReadDir(fmt.Sprint("/proc/", p.Process.Pid, "/fd")) // nothing where there is no /proc

@@ -85,12 +85,10 @@ func TestSoak(t *testing.T) {
 // afterACrowd returns what the program holds after n have been there: it keeps some memory
 // for the next to come.
 func (p program) afterACrowd(t *testing.T, n int) held {
-	var empty held
-	wstest.Until(t, "all its goroutines have started", func() bool {
-		before := empty
-		empty = p.holds(t)
-		return empty.goroutines == before.goroutines
-	})
+	empty := p.holds(t)
+	for range 20 { // on a busy machine some have not run yet, and those that serve this question come and go
+		empty.goroutines = max(empty.goroutines, p.goroutines(t))
+	}
 	for _, peer := range wstest.JoinMany(t, p.addr, n) {
 		peer.Conn.Close()
 	}
