@@ -88,8 +88,11 @@ func freeAddr(t testing.TB) string {
 	defer ports.Unlock()
 	for range 1000 {
 		port := 20000 + rand.N(12000)
+		if ports.used[port] {
+			continue
+		}
 		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
-		if err != nil || ports.used[port] {
+		if err != nil {
 			continue
 		}
 		l.Close()
