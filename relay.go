@@ -49,7 +49,7 @@ const (
 type relayServer struct {
 	rooms  *rooms
 	outbox *relay.Outbox
-	origin string // this run of the chat
+	origin string // names the chat to others until it crashes, or starts without -state
 	began  int64  // when, in milliseconds since 1970, less clockSkew
 
 	mu       sync.Mutex
@@ -84,11 +84,11 @@ func newRelayServer(r *rooms, streams map[string]stream, kept []byte) *relayServ
 	return s
 }
 
-// snapshot returns what is to be kept so that the chat goes on as the same origin.
+// snapshot returns what is to be kept so that the chat goes on as the same origin. run has returned.
 func (s *relayServer) snapshot() []byte {
-	m, asked := s.outbox.Snapshot()
+	m := s.outbox.Snapshot()
 	m.Hello = s.hello()
-	m.Hello.Asked, m.Hello.Heard = asked, s.passed
+	m.Hello.Heard = s.passed
 	return m.Encode()
 }
 

@@ -27,7 +27,7 @@ const (
 
 // remoteFrame is a frame of lines that were said at another chat.
 type remoteFrame struct {
-	origin string // which run of a chat
+	origin string // of the chat
 	first  uint64 // number of the first line
 	lines  uint64
 	frame  *frame // nil if they are not to be said, only marked as known

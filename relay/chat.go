@@ -48,18 +48,16 @@ func dialChat(ctx context.Context, address string) (*chatConn, error) {
 	}
 	socket.SetDeadline(time.Now().Add(connectWait))
 	c, err := greet(socket, target)
-	if err != nil {
-		socket.Close()
+	if err == nil {
+		socket.SetDeadline(time.Time{})
+		return c, nil
 	}
+	socket.Close()
 	var network net.Error
-	switch {
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("the chat at -chat %s does not answer: %w", address, err)
-	case err != nil:
-		return nil, permanentError{fmt.Errorf("what is at -chat %s is no chat with -relay: %w", address, err)}
 	}
-	socket.SetDeadline(time.Time{})
-	return c, nil
+	return nil, permanentError{fmt.Errorf("what is at -chat %s is no chat with -relay: %w", address, err)}
 }
 
 // greet does the handshake, and reads the chat's hello.
@@ -79,7 +77,7 @@ func greet(socket net.Conn, target string) (*chatConn, error) {
 		return nil, err
 	}
 	if m.Hello == nil {
-		return nil, fmt.Errorf("it does not say hello")
+		return nil, errors.New("it does not say hello")
 	}
 	c.hello = *m.Hello
 	return c, nil

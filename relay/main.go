@@ -62,8 +62,6 @@ var localAddr = regexp.MustCompile(`\S+->`)
 // permanentError is an error of a session that no waiting mends.
 type permanentError struct{ error }
 
-func (e permanentError) Unwrap() error { return e.error }
-
 // retry runs one session after the other until ctx is done, with growing pauses while they fail. A session calls
 // up when it works; before the first one has, a permanentError ends retry.
 func retry(ctx context.Context, session func(ctx context.Context, up func()) error) error {

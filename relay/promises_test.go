@@ -376,6 +376,33 @@ func TestStreamWithALimit(t *testing.T) {
 	}
 }
 
+// A stream that is full, and discards nothing, refuses lines: they wait at the chat until there is room.
+func TestFullStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, currentNATS)
+	w.startNATS()
+	js := w.jetStream()
+	config := jetstream.StreamConfig{Name: "chat", Subjects: []string{"chat.lines.*"}, MaxBytes: 20_000, Discard: jetstream.DiscardNew}
+	if _, err := js.CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	here, there := w.addChat(), w.addChat()
+	w.connected()
+	ann, ben := wstest.Join(t, here.addr), wstest.Join(t, there.addr)
+	lines := wstest.Numbered(0, 10_000)
+	for _, line := range lines {
+		ann.Send(websocket.TextFrame, line)
+	}
+	ann.ExpectLines(lines...)
+	wstest.Until(t, "the relay says that the stream is full", func() bool { return strings.Contains(w.relays[0].log.String(), "maximum bytes") })
+	config.MaxBytes = 1 << 20
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	ben.ExpectLines(lines...)
+	w.noGap()
+}
+
 // A stream is deleted and made again, while the relays run.
 func TestStreamMadeAgain(t *testing.T) {
 	t.Parallel()

@@ -74,7 +74,7 @@ func connect(cfg config, options []nats.Option, failed func(error)) (*nats.Conn,
 	return conn, nil
 }
 
-// lines is the stream of NATS, with the lines of all chats. Each run of a chat has a subject of its own.
+// lines is the stream of NATS, with the lines of all chats. Each origin has a subject of its own.
 type lines struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream

@@ -60,8 +60,8 @@ func (e entry) cost() int    { return len(e.lines) + entryCost }
 
 func NewOutbox() *Outbox { return &Outbox{next: 1, asked: 1} }
 
-// Snapshot returns what o holds: its lines, and what was asked.
-func (o *Outbox) Snapshot() (held Message, asked uint64) {
+// Snapshot returns the lines that o holds, or the number of the next one.
+func (o *Outbox) Snapshot() (held Message) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	held.First = o.next
@@ -71,10 +71,10 @@ func (o *Outbox) Snapshot() (held Message, asked uint64) {
 	for _, e := range o.entries {
 		held.add(e, math.MaxInt)
 	}
-	return held, o.asked
+	return held
 }
 
-// RestoreOutbox returns an Outbox that holds what Snapshot returned.
+// RestoreOutbox returns an Outbox that holds what Snapshot returned, and of which asked was asked.
 func RestoreOutbox(held Message, asked uint64) *Outbox {
 	o := &Outbox{next: held.First, asked: asked}
 	text := held.Body

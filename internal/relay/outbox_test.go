@@ -233,7 +233,7 @@ func TestSnapshot(t *testing.T) {
 		func() { o.Add("", []byte("x\n"), start) },
 	} {
 		more()
-		held, asked := o.Snapshot()
+		held, asked := o.Snapshot(), o.Asked()
 		m, err := Decode(held.Encode())
 		if err != nil {
 			t.Fatal(err)
