@@ -153,6 +153,23 @@ func TestSecuredNATS(t *testing.T) {
 	}
 }
 
+// A user without a password, or a password without a user, does not leave the NATS that is run open to everybody.
+func TestHalfOfThePassword(t *testing.T) {
+	t.Parallel()
+	c := newChat(t, "chat", false)
+	c.start()
+	c.ready()
+	for _, half := range []string{"NATS_USER=ann", "NATS_PASSWORD=right"} {
+		p := newProgram(t, "relay with "+half, relayPath, "-chat", c.relayURL, "-listen", freeAddr(t), "-store", t.TempDir())
+		p.env = []string{half}
+		p.start()
+		if status := p.status(refusal); status != 1 {
+			t.Errorf("%s: exit status %d, want 1", half, status)
+		}
+		p.says("NATS_USER", "NATS_PASSWORD")
+	}
+}
+
 // A relay waits for a chat and for NATS that are not there yet, says so, but not again and again, and works when
 // they come.
 func TestWaits(t *testing.T) {

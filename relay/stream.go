@@ -36,8 +36,12 @@ func natsOptions() ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name("chat relay"), nats.NoReconnect(), nats.Timeout(connectWait), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2),
 	}
-	if user := os.Getenv("NATS_USER"); user != "" {
-		options = append(options, nats.UserInfo(user, os.Getenv("NATS_PASSWORD")))
+	user, password := os.Getenv("NATS_USER"), os.Getenv("NATS_PASSWORD")
+	if (user == "") != (password == "") {
+		return nil, errors.New("want both NATS_USER and NATS_PASSWORD in the environment, or neither") // one alone protects nothing
+	}
+	if user != "" {
+		options = append(options, nats.UserInfo(user, password))
 	}
 	if file := os.Getenv("NATS_CREDS"); file != "" {
 		options = append(options, nats.UserCredentials(file))
