@@ -267,7 +267,7 @@ func (r *bubble) speed(d time.Duration) int {
 func TestReadersAreNotDropped(t *testing.T) {
 	const lump = 9900 * time.Millisecond
 	phase := 30 * time.Second
-	if wstest.Long {
+	if wstest.Long() {
 		phase = time.Minute
 	}
 	for _, test := range []struct {
@@ -500,14 +500,14 @@ func TestSlowReaders(t *testing.T) {
 			for _, s := range []speech{{size: 64, rate: 2000}, {size: 64, rate: 5000}, {size: 200, rate: 5000}, {size: 4000}, {size: 64}} {
 				s.lines = (20*speed + 2_000_000) / s.size
 				for i, p := range []readPattern{sips(speed), gulps(speed)} {
-					if n++; wstest.All || wstest.Long && n%5 == 0 {
+					if n++; wstest.All() || wstest.Long() && n%5 == 0 {
 						name := fmt.Sprintf("%d of %d kB/s in %s, %d lines/s of %d B", readers, speed/1000, []string{"sips", "gulps"}[i], s.rate, s.size)
 						rows = append(rows, row{name, readers, []readPattern{p}, s, 0})
 					}
 				}
 			}
 		}
-		if mixed := []readPattern{sips(50_000), gulps(1_000_000), sips(250_000), gulps(50_000), sips(1_000_000)}; wstest.Long {
+		if mixed := []readPattern{sips(50_000), gulps(1_000_000), sips(250_000), gulps(50_000), sips(1_000_000)}; wstest.Long() {
 			rows = append(rows, row{fmt.Sprint(readers, " of mixed speeds"), readers, mixed, speech{size: 200, lines: 12_000}, 0})
 			rows = append(rows, row{fmt.Sprint(readers, " of mixed speeds, 5,000 long lines/s"), readers, mixed, speech{size: 4000, rate: 5000, lines: 600}, 0})
 			rows = append(rows, row{fmt.Sprint(readers, " of 50 kB/s, with -rate 20"), readers, []readPattern{sips(50_000), gulps(50_000)}, speech{size: 4000, rate: 20, lines: 1000}, 20})
@@ -542,7 +542,7 @@ func TestSlowJoiners(t *testing.T) {
 	t.Parallel()
 	const history, size = 256, 4000 // 1 MB
 	speeds := []int{250_000}
-	if wstest.Long {
+	if wstest.Long() {
 		speeds = []int{20_000, 50_000, 100_000, 250_000}
 	}
 	for _, speed := range speeds {
@@ -587,10 +587,10 @@ func TestPeersThatDoNotRead(t *testing.T) {
 		coming              bool // and going, instead of staying
 	}
 	rows, seconds := []row{{20, 5, 5000, false}, {20, 5, 500, true}}, 4
-	if wstest.Long {
+	if wstest.Long() {
 		rows, seconds = append(rows, row{1, 50, 500, false}, row{250, 5, 5000, true}, row{250, 500, 500, false}, row{250, 50, 5000, false}), 15
 	}
-	if wstest.All {
+	if wstest.All() {
 		rows, seconds = nil, 20
 		for _, idle := range []int{1, 20, 250} {
 			for _, readers := range []int{5, 50, 500} {
@@ -602,7 +602,7 @@ func TestPeersThatDoNotRead(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(fmt.Sprintf("%+v", r), func(t *testing.T) {
-			if !wstest.All { // else one by one, for the sake of what is logged
+			if !wstest.All() { // else one by one, for the sake of what is logged
 				t.Parallel()
 			}
 			addr, rooms, _ := startWith(t, defaults)

@@ -169,7 +169,7 @@ func TestRFC6455(t *testing.T) {
 }
 
 func TestRFC6455InPieces(t *testing.T) {
-	if !wstest.Long {
+	if !wstest.Long() {
 		t.Skip("internal/ws has the same; with CHAT_TEST_LONG here, too")
 	}
 	t.Parallel()

@@ -216,7 +216,7 @@ func (a attack) run(t *testing.T, p program, dial func(testing.TB, string) net.C
 	wstest.Crowd{Speakers: len(honest), Each: 1}.Meet(honest) // so that all their goroutines run
 	before, joined := p.holds(t), p.counted(t).Chat.Ever
 	lasts := time.Second / 2
-	if wstest.Long {
+	if wstest.Long() {
 		lasts = 10 * time.Second
 	}
 	ctx, end := context.WithTimeout(t.Context(), lasts)

@@ -32,7 +32,7 @@ func TestBrowser(t *testing.T) {
 	t.Parallel()
 	driver := startChromedriver(t)
 	tests := maps.Clone(pageTests)
-	if wstest.Long {
+	if wstest.Long() {
 		maps.Copy(tests, morePageTests)
 	}
 	for name, test := range tests {

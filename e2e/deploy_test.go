@@ -232,7 +232,7 @@ func TestBehindAProxy(t *testing.T) {
 				return regexp.MustCompile(`reason="other origin" room="" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`).MatchString(log.String())
 			})
 
-			if wstest.Long {
+			if wstest.Long() {
 				silence(ann, bob, 2*time.Minute)
 			} else {
 				t.Log("without two minutes of silence: set CHAT_TEST_LONG for that")

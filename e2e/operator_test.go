@@ -191,7 +191,7 @@ func TestIdleHTTPConnections(t *testing.T) {
 		"kept alive": "GET / HTTP/1.1\r\nHost: chat\r\n\r\n",
 		"half open":  "GET / HTTP/1.1\r\n",
 	}
-	if wstest.Long {
+	if wstest.Long() {
 		requests["not read"] = strings.Repeat("GET /assets/jquery.min.js HTTP/1.1\r\nHost: chat\r\n\r\n", 100)
 	}
 	for name, request := range requests {

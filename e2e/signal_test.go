@@ -55,7 +55,7 @@ func TestSignals(t *testing.T) {
 // and a close frame.
 func TestStopAtFullSpeed(t *testing.T) {
 	t.Parallel()
-	if !wstest.Long {
+	if !wstest.Long() {
 		t.Skip("it keeps every processor busy for ten seconds: set CHAT_TEST_LONG")
 	}
 	const senders, listeners = 30, 20

@@ -108,7 +108,7 @@ func (r *regular) speak(p *wstest.Client, done chan struct{}) {
 func TestRestartsNobodyNotices(t *testing.T) {
 	t.Parallel()
 	rooms, people, restarts := 3, 10, 3
-	if wstest.Long {
+	if wstest.Long() {
 		people, restarts = 50, 20
 	}
 	addr, dir := freeAddr(t), t.TempDir()
@@ -157,7 +157,7 @@ func TestRestartsNobodyNotices(t *testing.T) {
 func TestKills(t *testing.T) {
 	t.Parallel()
 	kills := 3
-	if wstest.Long {
+	if wstest.Long() {
 		kills = 40
 	}
 	addr, dir := freeAddr(t), t.TempDir()

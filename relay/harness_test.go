@@ -68,7 +68,7 @@ func readSources() {
 
 // longOr returns one of two lengths of a test: that with CHAT_TEST_LONG, and that without.
 func longOr[T any](long, short T) T {
-	if wstest.Long {
+	if wstest.Long() {
 		return long
 	}
 	return short

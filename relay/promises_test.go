@@ -320,7 +320,7 @@ func TestPeople(t *testing.T) {
 	everyoneCounts("everyone counts one less", w.people[1:], 6, 17)
 	w.chats[2].stop()
 	everyoneCounts("nobody counts people of a chat that was stopped", w.people[1:16], 4, 11)
-	if wstest.Long {
+	if wstest.Long() {
 		w.chats[1].kill()
 		everyoneCounts("nobody counts people of a chat that was killed", w.people[1:8], 2, 5)
 	}

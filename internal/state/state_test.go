@@ -265,7 +265,7 @@ func TestDamagedFiles(t *testing.T) {
 func TestKilledWhileWriting(t *testing.T) {
 	path := t.TempDir()
 	kills := 40
-	if wstest.Long {
+	if wstest.Long() {
 		kills = 400
 	}
 	for n := range kills {

@@ -347,7 +347,7 @@ func sizeCases() (cases []Case) {
 // Test sends the server each case at once. Without CHAT_TEST_LONG, a TextOnly server is not sent the largest.
 func (s Server) Test(t *testing.T) {
 	for _, test := range Cases() {
-		if s.TextOnly && len(test.Send) > 1<<20 && !wstest.Long {
+		if s.TextOnly && len(test.Send) > 1<<20 && !wstest.Long() {
 			continue
 		}
 		t.Run(test.Name, func(t *testing.T) { s.run(t, test, len(test.Send)+8) })
@@ -358,7 +358,7 @@ func (s Server) Test(t *testing.T) {
 // tester's time, in pieces of a few (9.5 and 9.6 in Autobahn). Without CHAT_TEST_LONG, so are those of 64 KiB.
 func (s Server) TestInPieces(t *testing.T) {
 	longest := 60 << 10
-	if wstest.Long {
+	if wstest.Long() {
 		longest = 300 << 10
 	}
 	for _, test := range Cases() {
