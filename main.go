@@ -13,21 +13,23 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"chat/assets"
+	"chat/internal/gctune"
 )
 
-// gcPercent is how much garbage may pile up, in percent of what is in use. Memory of idle connections is
-// paid for with CPU of joins, which leave most garbage: with 25 they take 8.8 KB and 107 us, with 50
-// 9.6 KB and 97 us, with Go's 100 10.5 KB and 86 us (go run -C bench . -scenarios joins,idle -servers
-// chat, with each GOGC in turn, two cores of an AMD EPYC, 2026-11-21). GOGC in the environment
-// overrides it.
-const gcPercent = 25
+// The garbage collector lets the heap, with the stacks, grow to minHeap, or by gcPercent if that is more.
+// Joins leave most garbage: a small chat that collects each 25 % takes 1.3 times the CPU for one. A
+// large chat is mostly idle connections, and gcPercent is what their memory costs beside what they use.
+// GOGC in the environment overrides both.
+const (
+	minHeap   = 32 << 20
+	gcPercent = 25
+)
 
 const (
 	maxHTTPConns        = 256         // connections that may be open beside WebSockets
@@ -36,7 +38,7 @@ const (
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		gctune.Start(minHeap, gcPercent)
 	}
 	cfg, err := parseFlags(os.Args[1:], os.Stdout)
 	if errors.Is(err, flag.ErrHelp) {
@@ -66,7 +68,7 @@ func run(cfg config) error {
 		os.Exit(128 + int(second.(syscall.Signal)))
 	}()
 
-	listener, err := net.Listen("tcp", cfg.addr)
+	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", cfg.addr) // the Hubs ping
 	if err != nil {
 		return err
 	}

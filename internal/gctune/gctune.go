@@ -1,0 +1,41 @@
+// Package gctune lets a small heap grow to a fixed size before it is collected, and a large one by a
+// percentage.
+//
+// Go's GOGC is a percentage alone: low, it has a small heap collected without a pause, and high, it
+// lets a large one take more memory than it needs.
+package gctune
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// A heap is not collected below GOGC/100 times that many bytes, whatever is in use (Go's
+// runtime/mgcpacer.go): so with a GOGC of 800 the first collection comes at 32 MiB.
+const goMinHeap = 4 << 20
+
+// Start sets GOGC now and after each collection, for as long as the program runs: to percent, or to more
+// if heap and stacks stay below minHeap bytes. minHeap is at least 4 MiB.
+func Start(minHeap uint64, percent int) {
+	debug.SetGCPercent(max(percent, percentage(inUse(), minHeap)))
+	runtime.AddCleanup(new(*byte), func(struct{}) { Start(minHeap, percent) }, struct{}{}) // called after the next collection
+}
+
+// inUse returns how many bytes of the heap the last collection has found in use, and those of stacks.
+func inUse() (n uint64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+	metrics.Read(samples)
+	for _, s := range samples {
+		n += s.Value.Uint64()
+	}
+	return n
+}
+
+// percentage returns the GOGC with which inUse bytes become minHeap, or 0 if they are more.
+func percentage(inUse, minHeap uint64) int {
+	if inUse >= minHeap {
+		return 0
+	}
+	return int(min(100*minHeap/goMinHeap, 100*(minHeap-inUse)/max(inUse, 1)))
+}
