@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -31,9 +32,13 @@ const (
 	// The speed of a lagging connection is averaged over this many sweeps.
 	speedSweeps = 8
 
-	// When most connections have more than one batch waiting, the Hub coalesces lines for that
-	// long: larger frames cost less. While lines are held, it checks lag with this period.
-	coalesceDelay = 200 * time.Microsecond
+	// While a connection lags and lines wait for it, the Hub checks with this period whether they still
+	// have to.
+	lagPeriod = 200 * time.Microsecond
+
+	// Processor time that a write to a connection takes, with what it wakes up in the system: about what
+	// a line costs with 100 to 1,000 connections (bench/RESULTS.md, 2026-11-22).
+	writeTime = 10 * time.Microsecond
 )
 
 // delivery is how far a Conn is in the stream. Only the Hub uses it.
@@ -52,7 +57,6 @@ type delivery struct {
 // backpressure is what the last fan-out or sweep has found.
 type backpressure struct {
 	pause     <-chan time.Time // until the next fan-out, or nil
-	busy      int              // connections that have more than one batch waiting
 	lagging   []*Conn
 	needed    uint64    // the first line that a connection needs
 	speed     int64     // bytes a second that the stream has in spite of lagging connections
@@ -95,14 +99,11 @@ func (c *Conn) allowedSpeed(lag int64) int64 {
 // resetLag forgets what the last fan-out or sweep has found.
 func (h *Hub) resetLag() {
 	clear(h.lagging)
-	h.lagging, h.busy, h.speed, h.needed = h.lagging[:0], 0, math.MaxInt64, h.stream.end.lines
+	h.lagging, h.speed, h.needed = h.lagging[:0], math.MaxInt64, h.stream.end.lines
 }
 
 // checkLag adds c to what a fan-out, or a sweep, finds. It drops c if it is maxHeld behind.
 func (h *Hub) checkLag(c *Conn) {
-	if c.behind || len(c.send) > 1 {
-		h.busy++
-	}
 	if c.behind {
 		h.needed = min(h.needed, c.position.lines)
 	}
@@ -127,14 +128,28 @@ func (h *Hub) anyLagging() bool {
 	return false
 }
 
-// held reports whether what is pending has to wait: until no connection lags, or as long as it
-// takes at the stream's speed, but not for readPumps that have read it and are to end.
-func (h *Hub) held() bool {
-	size := h.size + min(h.waitingCost, coalesceLimit)
-	now, due := time.Now(), h.fannedOut.Add(time.Duration(float64(size)/float64(h.speed)*float64(time.Second)))
-	held := len(h.pending)+len(h.waiting) > 0 && h.anyLagging() && now.Before(due) && !(h.isDraining() && now.After(h.drainDeadline))
+// wait returns for how long what is pending has to wait, if at all. While a connection lags, that is as
+// long as it takes at the stream's speed, but not for readPumps that have read it and are to end.
+// Otherwise it is until the last fan-out can have been written: what comes meanwhile shares its writes.
+func (h *Hub) wait() time.Duration {
+	now, waiting := time.Now(), len(h.pending)+len(h.waiting) > 0
+	held := waiting && h.anyLagging() && now.Before(h.fannedOut.Add(h.timeAtSpeed())) && !(h.isDraining() && now.After(h.drainDeadline))
 	h.countThrottle(held)
-	return held
+	switch {
+	case held:
+		return lagPeriod
+	case !waiting || h.full():
+		return 0
+	default:
+		fanOutTime := writeTime * time.Duration(len(h.connections)) / time.Duration(runtime.GOMAXPROCS(0))
+		return h.fannedOut.Add(fanOutTime).Sub(now)
+	}
+}
+
+// timeAtSpeed returns how long what is pending takes at the stream's speed.
+func (h *Hub) timeAtSpeed() time.Duration {
+	size := h.size + min(h.waitingCost, coalesceLimit)
+	return time.Duration(float64(size) / float64(h.speed) * float64(time.Second))
 }
 
 // countThrottle counts how often and for how long lines are held.

@@ -482,7 +482,7 @@ func TestRate(t *testing.T) {
 				t.Fatalf("heard %q, %v; want %q", got, err, line)
 			}
 			at, want := time.Since(began), time.Duration(max(0, i-rate+1))*time.Second/rate
-			if at < want || at > want+coalesceDelay {
+			if at < want || at > want+lagPeriod {
 				t.Fatalf("heard %q after %v, want %v", line, at, want)
 			}
 		}

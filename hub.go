@@ -188,15 +188,8 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	case <-ctx.Done():
 		return false
 	}
-	switch {
-	case h.pause != nil:
-	case h.held():
-		h.pause = time.After(coalesceDelay)
-	default:
-		h.flush()
-	}
-	if h.pause == nil && len(h.waiting) > 0 {
-		h.pause = atOnce
+	if h.pause == nil || h.full() {
+		h.flushOrWait()
 	}
 	return true
 }
@@ -273,6 +266,19 @@ func (h *Hub) coalesce(f connFrame) {
 // full reports whether enough is pending for one frame.
 func (h *Hub) full() bool { return h.size > coalesceLimit }
 
+// flushOrWait flushes, or has what is pending wait.
+func (h *Hub) flushOrWait() {
+	if wait := h.wait(); wait <= 0 {
+		h.pause = nil
+		h.flush()
+	} else if h.pause == nil {
+		h.pause = time.After(wait)
+	}
+	if h.pause == nil && len(h.waiting) > 0 {
+		h.pause = atOnce
+	}
+}
+
 // flush broadcasts what is pending, and what waits from other chats.
 func (h *Hub) flush() {
 	h.acknowledge()
@@ -292,9 +298,6 @@ func (h *Hub) flush() {
 	}
 	clear(h.pending)
 	h.pending = h.pending[:0]
-	if h.busy > len(h.connections)/2 {
-		h.pause = time.After(coalesceDelay)
-	}
 	h.fannedOut = time.Now()
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,37 @@ func TestWaitingLinesAreJoined(t *testing.T) {
 		}
 		bob.Expect(websocket.TextFrame, "one") // the pump was writing it already
 		bob.Expect(websocket.TextFrame, "two\n\nfour")
+	})
+}
+
+// Lines that come while others are written to everyone share the next writes; a line that comes later is
+// written at once.
+func TestLinesShareWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const people = 200
+		fanOutTime := people * writeTime / time.Duration(runtime.GOMAXPROCS(0))
+		l, _ := startInBubble(t)
+		ann, bob := wstest.Upgrade(t, l.Dial(t), "/ws"), wstest.Upgrade(t, l.Dial(t), "/ws")
+		for range people - 2 {
+			go io.Copy(io.Discard, wstest.Upgrade(t, l.Dial(t), "/ws").In)
+		}
+		began := time.Now()
+		hear := func(want string, at time.Duration) {
+			ann.Expect(websocket.TextFrame, want)
+			bob.Expect(websocket.TextFrame, want)
+			if after := time.Since(began); after != at {
+				t.Errorf("heard %q after %v, want %v", want, after, at)
+			}
+		}
+		ann.Send(websocket.TextFrame, "one")
+		hear("one", 0)
+		ann.Send(websocket.TextFrame, "two")
+		synctest.Wait()
+		bob.Send(websocket.TextFrame, "three")
+		hear("two\nthree", fanOutTime)
+		time.Sleep(fanOutTime)
+		bob.Send(websocket.TextFrame, "four")
+		hear("four", 2*fanOutTime)
 	})
 }
 
@@ -171,7 +203,7 @@ func talkPast(t *testing.T, p *wstest.Client, n int) {
 		p.Send(websocket.TextFrame, line)
 		p.Expect(websocket.TextFrame, line)
 		synctest.Wait()
-		if waited := time.Since(said); waited > coalesceDelay {
+		if waited := time.Since(said); waited > lagPeriod {
 			t.Errorf("waited %v for a stuck peer", waited)
 		}
 	}
