@@ -3,6 +3,7 @@
 package main
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -32,8 +32,9 @@ const (
 )
 
 const (
-	maxHTTPConns        = 256         // connections that may be open beside WebSockets
-	httpShutdownTimeout = time.Second // for a page that is on its way when the chat stops
+	maxHTTPConns        = 256             // connections that may be open beside WebSockets while nothing happens on them
+	httpBusyTime        = 2 * time.Second // since something happened: after a restart all clients come at once
+	httpShutdownTimeout = time.Second     // for a page that is on its way when the chat stops
 )
 
 func main() {
@@ -160,7 +161,7 @@ func newServer(rooms *rooms) *http.Server {
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
-		ConnState:      new(httpConns).changed,
+		ConnState:      (&httpConns{places: make(map[net.Conn]*list.Element)}).changed,
 		ErrorLog:       slog.NewLogLogger(rooms.peerLog.Handler(), slog.LevelWarn),
 	}
 	if rooms.cfg.tls != nil {
@@ -191,24 +192,44 @@ func newMux(rooms *rooms) *http.ServeMux {
 }
 
 // httpConns are the connections of an HTTP server that are not WebSockets, by the time of their
-// last change. If there are more than maxHTTPConns the first is closed.
+// last change. If there are more than maxHTTPConns, those that did not change for httpBusyTime are closed,
+// the first ones first.
 type httpConns struct {
-	mu    sync.Mutex
-	conns []net.Conn
+	mu     sync.Mutex
+	conns  list.List // of httpConn
+	places map[net.Conn]*list.Element
+}
+
+type httpConn struct {
+	net.Conn
+	changed time.Time
 }
 
 // changed is called by the server when a connection changes its state.
 func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.conns = slices.DeleteFunc(h.conns, func(c net.Conn) bool { return c == conn })
+	if place := h.places[conn]; place != nil {
+		h.remove(place)
+	}
+	now := time.Now()
 	if state != http.StateHijacked && state != http.StateClosed {
-		h.conns = append(h.conns, conn)
+		h.places[conn] = h.conns.PushBack(httpConn{conn, now})
 	}
-	if len(h.conns) > maxHTTPConns {
-		transportOf(h.conns[0]).Close()
-		h.conns = slices.Delete(h.conns, 0, 1)
+	for h.conns.Len() > maxHTTPConns {
+		first := h.conns.Front()
+		if now.Sub(first.Value.(httpConn).changed) < httpBusyTime {
+			break
+		}
+		transportOf(h.remove(first)).Close()
 	}
+}
+
+// remove forgets a connection, which it returns. h.mu is locked.
+func (h *httpConns) remove(place *list.Element) net.Conn {
+	removed := h.conns.Remove(place).(httpConn).Conn
+	delete(h.places, removed)
+	return removed
 }
 
 // securityHeaders adds the headers with which a browser takes a response as what it is, and lets it do

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -245,6 +246,36 @@ func TestUnfinishedRequestIsCutOff(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of too many connections that are not WebSockets, those are closed on which nothing happens, the first
+// ones first. All that come at once are served.
+func TestTooManyHTTPConns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const surplus = 100
+		l, _ := startInBubble(t)
+		var silent []net.Conn
+		for range maxHTTPConns + surplus {
+			silent = append(silent, l.Dial(t))
+			synctest.Wait()
+		}
+		for _, conn := range silent[:surplus] {
+			wstest.Upgrade(t, conn, "/ws")
+		}
+		time.Sleep(httpBusyTime)
+		var more []net.Conn
+		for range surplus {
+			more = append(more, l.Dial(t))
+			synctest.Wait()
+		}
+		for i, conn := range append(silent[surplus:], more...) {
+			conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+			_, err := conn.Read(make([]byte, 1))
+			if closed := !errors.Is(err, os.ErrDeadlineExceeded); closed != (i < surplus) {
+				t.Errorf("connection %d: %v", i, err)
+			}
+		}
+	})
 }
 
 func TestHeadTooLarge(t *testing.T) {
