@@ -24,6 +24,7 @@ type traffic struct {
 	senders int     // how many of them speak
 	rate    float64 // lines a second, of all senders together; 0 is as fast as they can
 	size    int     // bytes in a line
+	slow    int     // one in that many connections reads slowSpeed, and doesn't count; 0 is none
 
 	warmUp, measure time.Duration
 }
@@ -41,6 +42,13 @@ type outcome struct {
 }
 
 const (
+	// Bytes a second that a slow connection reads, each slowPeriod at most.
+	slowSpeed  = 50_000
+	slowPeriod = 50 * time.Millisecond
+
+	// Bytes that the system may hold for a slow connection.
+	slowBuffer = 64 << 10
+
 	// Latencies are kept up to this long, to three digits.
 	maxLatency = 2 * time.Minute
 
@@ -64,6 +72,7 @@ type load struct {
 	start  time.Time
 	peers  []*peer
 	due    int64    // lines that have become due
+	slowAt int64    // when slow connections read last
 	sent   []uint32 // lines by sender
 	stop   bool     // nothing new is said
 	buffer []byte
@@ -75,6 +84,7 @@ type peer struct {
 	index  int // in load.peers
 	sender int // its number as a sender, or -1
 	lost   bool
+	slow   bool // it is read at slowSpeed, without epoll
 
 	carry   []byte   // the beginning of a frame header, or of a control frame
 	inFrame bool     // a frame is being read:
@@ -114,6 +124,10 @@ func connect(ctx context.Context, addr *net.TCPAddr, t traffic) (*load, error) {
 			if i < t.senders {
 				l.peers[i].sender = i
 			}
+			if t.slow > 0 && i >= t.conns-t.conns/t.slow {
+				l.peers[i].slow = true
+				return unix.SetsockoptInt(l.peers[i].fd, unix.SOL_SOCKET, unix.SO_RCVBUF, slowBuffer)
+			}
 			return nil
 		})
 	}
@@ -128,7 +142,7 @@ func connect(ctx context.Context, addr *net.TCPAddr, t traffic) (*load, error) {
 	return l, nil
 }
 
-// watchAll makes the epoll, with the timer and every connection in it.
+// watchAll makes the epoll, with the timer and every connection in it but the slow ones.
 func (l *load) watchAll() (err error) {
 	if l.epoll, err = unix.EpollCreate1(0); err != nil {
 		return err
@@ -140,6 +154,9 @@ func (l *load) watchAll() (err error) {
 		return err
 	}
 	for i, p := range l.peers {
+		if p.slow {
+			continue
+		}
 		if err := l.watch(unix.EPOLL_CTL_ADD, p.fd, i, unix.EPOLLIN); err != nil {
 			return err
 		}
@@ -154,8 +171,11 @@ func (l *load) watch(op, fd, index int, events uint32) error {
 	return unix.EpollCtl(l.epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(index)})
 }
 
-// dial opens the connection with that index. Each thousand comes from an address of
+// sourceIP returns where the connection with that index comes from. Each thousand has an address of
 // its own: one has some 28,000 ports.
+func sourceIP(index int) net.IP { return net.IP{127, 0, 1, byte(1 + index/1000%250)} }
+
+// dial opens the connection with that index.
 func dial(addr *net.TCPAddr, index int) (*peer, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -163,7 +183,7 @@ func dial(addr *net.TCPAddr, index int) (*peer, error) {
 	}
 	p := &peer{fd: fd, index: index, sender: -1}
 	to := &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(addr.IP.To4())}
-	from := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 1, byte(1 + index/1000%250)}}
+	from := &unix.SockaddrInet4{Addr: [4]byte(sourceIP(index))}
 	unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
@@ -173,7 +193,7 @@ func dial(addr *net.TCPAddr, index int) (*peer, error) {
 	if err := unix.Connect(fd, to); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect: %w", err), unix.Close(fd))
 	}
-	in, err := shakeHands(p)
+	in, err := shakeHands(p, "")
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
@@ -261,9 +281,10 @@ func (l *load) spin(ctx context.Context, d time.Duration) error {
 		if left <= 0 {
 			return nil
 		}
-		if _, err := l.serve(min(left, 100*time.Millisecond)); err != nil {
+		if _, err := l.serve(min(left, slowPeriod)); err != nil {
 			return err
 		}
+		l.readSlowly()
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -298,7 +319,7 @@ func (l *load) drain(ctx context.Context) (bool, error) {
 func (l *load) complete() bool {
 	for _, p := range l.peers {
 		for sender, next := range p.next {
-			if !p.lost && !l.peers[sender].lost && next < l.sent[sender] {
+			if !p.lost && !p.slow && !l.peers[sender].lost && next < l.sent[sender] {
 				return false
 			}
 		}
@@ -310,7 +331,7 @@ func (l *load) complete() bool {
 func (l *load) countMissing() {
 	for _, p := range l.peers {
 		for sender, next := range p.next {
-			if !p.lost && !l.peers[sender].lost {
+			if !p.lost && !p.slow && !l.peers[sender].lost {
 				l.linesLost += uint64(l.sent[sender] - next)
 			}
 		}
@@ -335,7 +356,7 @@ func (l *load) serve(d time.Duration) (served int, err error) {
 			l.write(p)
 		}
 		if event.Events&^unix.EPOLLOUT != 0 && !p.lost {
-			l.receive(p, now)
+			l.receive(p, now, len(l.buffer))
 		}
 	}
 	return max(n, 0), nil
@@ -401,11 +422,26 @@ func (l *load) lose(p *peer) {
 	unix.Close(p.fd)
 }
 
-// receive reads what has come for p.
-func (l *load) receive(p *peer, now int64) {
+// readSlowly reads what slow connections may have read by now.
+func (l *load) readSlowly() {
+	now := l.now()
+	elapsed := time.Duration(now - l.slowAt)
+	if elapsed < slowPeriod {
+		return
+	}
+	l.slowAt = now
+	for _, p := range l.peers {
+		if p.slow && !p.lost {
+			l.receive(p, now, int(slowSpeed*elapsed/time.Second))
+		}
+	}
+}
+
+// receive reads what has come for p, up to limit bytes.
+func (l *load) receive(p *peer, now int64, limit int) {
 	carried := copy(l.buffer, p.carry)
 	p.carry = p.carry[:0]
-	n, err := unix.Read(p.fd, l.buffer[carried:])
+	n, err := unix.Read(p.fd, l.buffer[carried:min(carried+limit, len(l.buffer))])
 	if err == unix.EAGAIN || err == unix.EINTR {
 		n = 0
 	} else if n <= 0 {
@@ -494,6 +530,9 @@ func (l *load) line(p *peer, line []byte, now int64) {
 		l.linesLost += uint64(number - next)
 	}
 	p.next[sender] = number + 1
+	if p.slow {
+		return
+	}
 	l.lines++
 	l.latency.RecordValue(min(max(now-due, 1), int64(maxLatency)))
 }

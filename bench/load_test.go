@@ -317,3 +317,48 @@ func TestRunCanBeInterrupted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A slow connection reads slowSpeed, and only the others are counted.
+func TestSlow(t *testing.T) {
+	l := generate(t, &cheat{}, traffic{conns: 10, senders: 1, rate: 1000, size: 1000, slow: 10, warmUp: 300 * time.Millisecond})
+	slow := l.peers[9]
+	if !slow.slow || l.linesLost > 0 || l.connsLost > 0 {
+		t.Fatalf("%+v, lost %d lines and %d connections", slow, l.linesLost, l.connsLost)
+	}
+	all := l.said()
+	heard := uint64(slow.next[0])
+	if most := uint64(slowSpeed * time.Since(l.start) / time.Second / 1000); heard == 0 || heard > most || heard >= all {
+		t.Errorf("the slow one heard %d lines, of at most %d", heard, most)
+	}
+	if l.lines == 0 || l.lines > 9*all {
+		t.Errorf("%d lines are counted, of %d that were said to 9", l.lines, all)
+	}
+}
+
+// A client that does not get what it missed is not served.
+func TestMissedLines(t *testing.T) {
+	lines := make([]string, stormMissed)
+	for n := range lines {
+		lines[n] = string(appendLine(nil, 64, 0, uint32(n), 0))
+	}
+	read := func(messages ...[]string) error {
+		var frames []byte
+		for _, m := range messages {
+			frames = append(frames, serverFrame(0x81, []byte(strings.Join(m, "\n")))...)
+		}
+		return readMissed(bufio.NewReader(bytes.NewReader(frames)), 64)
+	}
+	if err := read(lines[:1], lines[1:3], lines[3:]); err != nil {
+		t.Error(err)
+	}
+	for what, messages := range map[string][][]string{
+		"one missing":      {lines[:50], lines[51:]},
+		"the last missing": {lines[:99]},
+		"one cut":          {lines[:50], {lines[50][1:]}, lines[51:]},
+		"one twice":        {lines[:50], lines[49:]},
+	} {
+		if read(messages...) == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+}

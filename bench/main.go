@@ -6,6 +6,7 @@
 //	servers.go    the servers, each built from server/ and run as a process
 //	scenarios.go  what is measured of each
 //	load.go       the load generator
+//	storm.go      everyone returns at once
 //	wire.go       frames, and lines that can be checked
 //	process.go    CPU time, system calls and memory of a process
 //	stats.go      medians, spreads, ratios

@@ -45,6 +45,12 @@ func memoryOf(pid int) (uint64, error) {
 	return kib << 10, err
 }
 
+// peakMemoryOf returns the most resident memory that a process has had, in bytes.
+func peakMemoryOf(pid int) (uint64, error) {
+	kib, err := procField(pid, "status", "VmHWM:")
+	return kib << 10, err
+}
+
 // procField returns the number behind name in a file of /proc/PID.
 func procField(pid int, file, name string) (n uint64, err error) {
 	path := fmt.Sprintf("/proc/%d/%s", pid, file)

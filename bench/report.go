@@ -146,6 +146,8 @@ var columns = []column{
 	{metric: callsPerLine, title: "reads and writes a line", format: "%.3g"},
 	{metric: joinsPerSec, title: "joins/s", format: "%.0f", spread: true, ratio: true, more: true},
 	{metric: cpuPerJoin, title: "CPU µs a join", format: "%.0f", spread: true, ratio: true},
+	{metric: servedAll, title: "ms until all are served", format: "%.0f", spread: true, ratio: true},
+	{metric: peakMemory, title: "peak MB", format: "%.0f", spread: true, ratio: true},
 	{metric: memory, title: "KB a connection", format: "%.1f", spread: true, ratio: true},
 }
 

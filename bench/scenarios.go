@@ -41,6 +41,8 @@ const (
 	memory       = "KB/conn"
 	joinsPerSec  = "joins/s"
 	cpuPerJoin   = "cpu-us/join"
+	servedAll    = "served-ms"
+	peakMemory   = "peak-MB"
 )
 
 // sample is what one run of a scenario showed.
@@ -69,6 +71,10 @@ func allScenarios(warmUp, measure time.Duration) (all []scenario) {
 	add("big-64k", "20 lines of 64 KiB a second", runTraffic, traffic{conns: 100, senders: 10, rate: 20, size: 64 << 10})
 	add("joins", "16 clients that join and leave without a pause, beside 50 lines a second", runJoins, traffic{conns: 100, senders: 10, rate: 50, size: 64})
 	all[len(all)-1].joiners = 16
+	add("slow", "1,000 lines of 500 bytes a second, of which a tenth of the connections reads 50 kB/s", runTraffic, traffic{conns: 1000, senders: 10, rate: 1000, size: 500, slow: 10})
+	slow := &all[len(all)-1]
+	slow.warmUp, slow.measure = 8*warmUp, 2*measure // until the systems' buffers are full
+	add("storm", "all connect at once, as after a restart", runStorm, traffic{conns: 5000, size: 64})
 	add("idle", "connections on which nothing is said", runIdle, traffic{conns: 5000})
 	return all
 }

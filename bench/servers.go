@@ -27,6 +27,8 @@ type server struct {
 
 	// The longest line it takes, in bytes, if it can't take all.
 	maxLine int
+
+	since bool // it can tell a client what that missed
 }
 
 // yardstick is the server that all others are compared with.
@@ -36,7 +38,7 @@ const yardstick = "gorilla-example"
 const wsVersion = "8.23.0"
 
 var servers = []server{
-	{name: "chat", what: "**this chat**, on x/net", dir: "..", pkg: ".", args: []string{"-max-message", "65536"}},
+	{name: "chat", what: "**this chat**, on x/net", dir: "..", pkg: ".", args: []string{"-max-message", "65536"}, since: true},
 	{name: yardstick, what: "gorilla's chat example as it ships", dir: ".", pkg: "github.com/gorilla/websocket/examples/chat", maxLine: 512},
 	{name: "xnet", what: "x/net as it comes, classic hub", dir: ".", pkg: "./server/xnet"},
 	{name: "gorilla", what: "gorilla, classic hub", dir: ".", pkg: "./server/gorilla"},
@@ -88,7 +90,7 @@ func (s server) command(ctx context.Context, bin, addr string) *exec.Cmd {
 
 // process is a running server.
 type process struct {
-	name   string
+	server
 	addr   *net.TCPAddr
 	cmd    *exec.Cmd
 	output bytes.Buffer
@@ -106,7 +108,7 @@ func (s server) start(ctx context.Context, bin string) (*process, error) {
 }
 
 func (s server) startOn(ctx context.Context, bin string, addr *net.TCPAddr) (*process, error) {
-	p := &process{name: s.name, addr: addr, ended: make(chan struct{})}
+	p := &process{server: s, addr: addr, ended: make(chan struct{})}
 	p.cmd = s.command(ctx, bin, addr.String())
 	p.cmd.Dir = os.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
@@ -161,7 +163,7 @@ func (p *process) tryHandshake() error {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(5 * time.Second))
-	_, err = shakeHands(conn)
+	_, err = shakeHands(conn, "")
 	return err
 }
 

@@ -117,10 +117,30 @@ func parseFrameHeader(b []byte) (h frameHeader, err error) {
 	return h, nil
 }
 
+// readText reads a text message that comes as one frame.
+func readText(in *bufio.Reader) (string, error) {
+	for size := 2; ; {
+		head, err := in.Peek(size)
+		if err != nil {
+			return "", err
+		}
+		h, err := parseFrameHeader(head)
+		if err != nil || h.size > 0 && (!h.fin || h.opcode != 0x1) {
+			return "", fmt.Errorf("no text message in one frame: % x, %v", head, err)
+		}
+		if h.size > 0 {
+			frame := make([]byte, h.size+h.length)
+			_, err := io.ReadFull(in, frame)
+			return string(frame[h.size:]), err
+		}
+		size = min(size+2, 10)
+	}
+}
+
 // shakeHands does the client's part of a handshake, as a program without an
 // Origin. What it returns reads what comes behind the answer.
-func shakeHands(conn io.ReadWriter) (*bufio.Reader, error) {
-	const request = "GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+func shakeHands(conn io.ReadWriter, query string) (*bufio.Reader, error) {
+	request := "GET /ws" + query + " HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 	if _, err := io.WriteString(conn, request); err != nil {
 		return nil, err
