@@ -36,8 +36,8 @@ const (
 	// have to.
 	lagPeriod = 200 * time.Microsecond
 
-	// Processor time that a write to a connection takes, with what it wakes up in the system: about what
-	// a line costs with 100 to 1,000 connections (bench/RESULTS.md, 2026-11-22).
+	// Processor time that a write to a connection takes, with the peer's read: the CPU for a line in
+	// bench/RESULTS.md, quiet-1000, and some more.
 	writeTime = 10 * time.Microsecond
 )
 
@@ -54,15 +54,17 @@ type delivery struct {
 	speed   int64  // bytes a second that it took of late while it was lagging
 }
 
-// backpressure is what the last fan-out or sweep has found.
+// backpressure is what decides when the next fan-out is.
 type backpressure struct {
-	pause     <-chan time.Time // until the next fan-out, or nil
-	lagging   []*Conn
-	needed    uint64    // the first line that a connection needs
-	speed     int64     // bytes a second that the stream has in spite of lagging connections
-	fannedOut time.Time // when the last fan-out was
-	longest   int64     // bytes of a frame so far: a lag of maxHeld and one frame is allowed
-	throttled time.Time // since when fan-outs wait for lagging connections, or zero
+	pause     <-chan time.Time // until what is pending is looked at again, or nil
+	fannedOut time.Time        // when the last fan-out was
+	throttled time.Time        // since when fan-outs wait for lagging connections, or zero
+	longest   int64            // bytes of the longest frame so far: a lag of maxHeld and that much is allowed
+
+	// What the last fan-out or sweep has found.
+	lagging []*Conn
+	needed  uint64 // the first line that a connection needs
+	speed   int64  // bytes a second that the stream has in spite of lagging connections
 }
 
 // measure updates the speed of c. The sweep calls it.
@@ -117,7 +119,8 @@ func (h *Hub) checkLag(c *Conn) {
 	}
 }
 
-// anyLagging reports whether a connection still lags.
+// anyLagging reports whether a connection still lags. It takes those that don't off h.lagging, up to the
+// first that does.
 func (h *Hub) anyLagging() bool {
 	for n := len(h.lagging) - 1; n >= 0; n-- {
 		if c := h.lagging[n]; h.connections[c] && h.lag(c) > maxLag {
@@ -128,17 +131,18 @@ func (h *Hub) anyLagging() bool {
 	return false
 }
 
-// wait returns for how long what is pending has to wait, if at all. While a connection lags, that is as
-// long as it takes at the stream's speed, but not for readPumps that have read it and are to end.
-// Otherwise it is until the last fan-out can have been written: what comes meanwhile shares its writes.
+// wait returns for how long to leave what is pending before asking again; it is broadcast now if that is 0
+// or less. While a connection lags it is lagPeriod, until the time that the stream's speed allows, or until
+// drainDeadline. Otherwise it is the time until the last fan-out can have been written: what comes meanwhile
+// shares its writes.
 func (h *Hub) wait() time.Duration {
-	now, waiting := time.Now(), len(h.pending)+len(h.waiting) > 0
-	held := waiting && h.anyLagging() && now.Before(h.fannedOut.Add(h.timeAtSpeed())) && !(h.isDraining() && now.After(h.drainDeadline))
+	now, anything := time.Now(), len(h.pending)+len(h.waiting) > 0
+	held := anything && h.anyLagging() && now.Before(h.fannedOut.Add(h.timeAtSpeed())) && !(h.isDraining() && now.After(h.drainDeadline))
 	h.countThrottle(held)
 	switch {
 	case held:
 		return lagPeriod
-	case !waiting || h.full():
+	case !anything || h.full():
 		return 0
 	default:
 		fanOutTime := writeTime * time.Duration(len(h.connections)) / time.Duration(runtime.GOMAXPROCS(0))

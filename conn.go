@@ -27,7 +27,7 @@ const (
 	// Time allowed for anything at all to come from the peer.
 	pongWait = 60 * time.Second
 
-	// A silent peer is pinged with this period. A ping waits behind what is on its way to
+	// A silent peer is pinged with this period, a multiple of sweepPeriod. A ping waits behind what is on its way to
 	// the peer, and on a slow line its pong may take most of pongWait.
 	pingPeriod = pongWait / 3
 
@@ -42,8 +42,8 @@ const (
 	// sent, as RFC 6455, section 5.5.3, allows.
 	maxPendingControl = 16
 
-	// A readPump reads no further message into the lines that it broadcasts, and the Hub takes no
-	// more of them for a fan-out, above that many bytes: with one more they mostly fit joinLimit.
+	// When lines have more bytes than this, readPump adds no further message to them, and the Hub no
+	// further ones to a fan-out. With the last one they mostly still fit joinLimit.
 	coalesceLimit = joinLimit / 2
 
 	// What is longer is written in parts, so that the sweep sees progress.
@@ -240,7 +240,8 @@ func (r socketReader) Read(p []byte) (n int, err error) {
 }
 
 // readDraining reads until the peer has been silent for drainIdle, twice: a line may have come just
-// before the first time. A timeout that comes late doesn't count; this goroutine may have been.
+// before the first time. A timeout that is noticed late doesn't count: this goroutine may have had no
+// processor, and a line may have come meanwhile.
 func (r socketReader) readDraining(p []byte) (int, error) {
 	for idle := 0; idle < 2 && time.Now().Before(r.hub.drainDeadline); {
 		deadline := time.Now().Add(drainIdle)
@@ -363,7 +364,8 @@ func (c *Conn) logClose() {
 	}
 }
 
-// close closes the socket, when no pump runs any more.
+// close closes the connection and leaves the room. It is called last: by readPump, or where there are no
+// pumps.
 func (c *Conn) close() {
 	c.transport.Close()
 	c.hub.rooms.leave(c.hub)
@@ -422,8 +424,8 @@ var joinedFrames = sync.Pool{New: func() any { return &frame{bytes: make([]byte,
 
 // writeBatch writes b and the batches that wait behind it, their lines joined.
 func (c *Conn) writeBatch(b batch) error {
-	var room [maxBatches + 1]*frame
-	frames := c.dequeue(room[:0], b)
+	var space [maxBatches + 1]*frame
+	frames := c.dequeue(space[:0], b)
 	if len(frames) == 1 {
 		return c.write(frames[0].bytes)
 	}

@@ -32,11 +32,11 @@ const (
 )
 
 // Hub maintains the set of open connections of a room and broadcasts lines to them. One goroutine,
-// run, owns its fields; others send on the channels, and may use rooms and saved. It never waits for a
-// connection.
+// run, owns its fields. Others send on the channels, wait for draining and done, read rooms and name, use the
+// atomics, and read drainDeadline once draining is closed, and stream once done is. The Hub never waits for
+// a connection.
 type Hub struct {
-	// Open connections. Only run touches the map, and only run sends on a connection's
-	// send channel and closes it.
+	// Open connections. Only run sends on a connection's send channel, and closes it.
 	connections map[*Conn]bool
 
 	// Connections that have not unregistered, and may broadcast.
@@ -50,7 +50,7 @@ type Hub struct {
 	remote     chan remoteFrame // lines that were said at other chats
 
 	// Closed when the Hub drains: until drainDeadline it takes the lines that are on their
-	// way, and no new connections.
+	// way, and of new connections only those that had entered the room.
 	draining      chan struct{}
 	drainDeadline time.Time
 
@@ -65,7 +65,7 @@ type Hub struct {
 	snapshots chan chan<- state.Stream // where it asks
 
 	pending []*frame // for the next fan-outs
-	local   [][]byte // lines of those that were said here, for the relay
+	local   [][]byte // pending lines that were said here, for the relay
 	size    int      // bytes of lines that came since the last flush
 	stream  stream   // what was broadcast
 
@@ -77,7 +77,7 @@ type Hub struct {
 
 	backpressure
 
-	untold int // sweeps in which nobody is told how many people there are
+	untold int // sweeps left in which nobody is told how many people there are
 }
 
 // connFrame is a frame that came from a connection, or an answer to it.
@@ -145,7 +145,7 @@ func (h *Hub) run(ctx context.Context) {
 	}
 }
 
-// atOnce is a pause that is over.
+// atOnce is a pause that is over at once.
 var atOnce = func() <-chan time.Time {
 	over := make(chan time.Time)
 	close(over)
@@ -266,7 +266,8 @@ func (h *Hub) coalesce(f connFrame) {
 // full reports whether enough is pending for one frame.
 func (h *Hub) full() bool { return h.size > coalesceLimit }
 
-// flushOrWait flushes, or has what is pending wait.
+// flushOrWait flushes what may go, or sets a pause. If lines of other chats are left over, all channels are
+// looked at before the next flush.
 func (h *Hub) flushOrWait() {
 	if wait := h.wait(); wait <= 0 {
 		h.pause = nil
@@ -370,7 +371,7 @@ func (h *Hub) sendControl(c *Conn, f *frame) {
 }
 
 // sweep looks at every connection: it pings those that are silent, and closes those that have been
-// silent for pongWait, or in one write for writeWait.
+// silent for pongWait, or in one write for writeWait. What else is due once in a while is done, too.
 func (h *Hub) sweep() {
 	ping := newFrame(websocket.PingFrame, nil)
 	h.resetLag()
@@ -405,10 +406,10 @@ func (h *Hub) sweep() {
 // watch measures in sweeps for how long a pump has waited in one call.
 type watch struct {
 	last uint64        // the pump's progress at the last sweep
-	same time.Duration // since when it is the same
+	same time.Duration // for how long it has been last
 }
 
-// look returns for how long a pump waits for its peer, up to a sweepPeriod less.
+// look returns for how long a pump has waited for its peer, up to a sweepPeriod less; 0 if it doesn't.
 func (w *watch) look(p *progress) time.Duration {
 	w.same += sweepPeriod
 	if now := p.Load(); now != w.last || now%2 == 0 {

@@ -20,40 +20,6 @@ import (
 	"chat/internal/wstest"
 )
 
-// What one sender says arrives at everyone in the order it was said, once.
-func TestOrder(t *testing.T) {
-	const senders, each = 5, 40
-	addr, _ := startServer(t, 4096)
-	var peers []*websocket.Conn
-	for range senders + 1 {
-		peers = append(peers, wstest.DialWS(t, addr))
-	}
-
-	var wg sync.WaitGroup
-	for sender := range senders {
-		wg.Go(func() {
-			for n := range each {
-				if err := websocket.Message.Send(peers[sender], fmt.Sprintf("%d says %d", sender, n)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	for _, peer := range peers {
-		hears := wstest.LinesOf(t, peer)
-		var next [senders]int
-		for range senders * each {
-			var sender, n int
-			line := hears()
-			if _, err := fmt.Sscanf(line, "%d says %d", &sender, &n); err != nil || n != next[sender] {
-				t.Fatalf("heard %q; want them to say %d", line, next)
-			}
-			next[sender]++
-		}
-	}
-	wg.Wait()
-}
-
 // Lines that wait for a peer come joined in one message.
 func TestWaitingLinesAreJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

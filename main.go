@@ -1,5 +1,4 @@
-// Command chat is a web chat on golang.org/x/net/websocket and nothing else
-// outside the standard library.
+// Command chat serves a web chat. Beside the standard library it needs golang.org/x/net/websocket alone.
 package main
 
 import (
@@ -22,10 +21,10 @@ import (
 	"chat/internal/gctune"
 )
 
-// The garbage collector lets the heap, with the stacks, grow to minHeap, or by gcPercent if that is more.
-// Joins leave most garbage: a small chat that collects each 25 % takes 1.3 times the CPU for one. A
-// large chat is mostly idle connections, and gcPercent is what their memory costs beside what they use.
-// GOGC in the environment overrides both.
+// The heap, with the stacks, is collected when it reaches minHeap, or has grown by gcPercent if that is
+// later. A join leaves garbage: in a small chat that collects each 25 % it takes 1.3 times the CPU. A large
+// chat is mostly idle connections, and takes gcPercent more memory than they need. GOGC in the environment
+// overrides both.
 const (
 	minHeap   = 32 << 20
 	gcPercent = 25
@@ -65,7 +64,7 @@ func run(cfg config) error {
 	go func() {
 		<-signals
 		stop()
-		second := <-signals // also SIGINT, if the program was started with that ignored
+		second := <-signals // not signal.Reset: a program that was started with SIGINT ignored would ignore it again
 		os.Exit(128 + int(second.(syscall.Signal)))
 	}()
 

@@ -13,7 +13,7 @@ import (
 
 // counters count what happens in a chat. Any goroutine may use them.
 type counters struct {
-	rooms       expvar.Int // that there are now, that without a name included
+	rooms       expvar.Int // open now, the one without a name included
 	connections expvar.Int // open now
 
 	// Since the start.

@@ -52,26 +52,35 @@ type relayServer struct {
 	origin string // names the chat to others until it crashes, or starts without -state
 	began  int64  // when, in milliseconds since 1970, less clockSkew
 
-	mu       sync.Mutex
-	position relay.Position     // of the last message that came in
-	heard    relay.Marks        // of all rooms together, with a backlog that is not said yet
-	passed   relay.Marks        // the same of what the Hubs have
-	people   map[string]present // by origin
-	closed   sync.WaitGroup     // waits for the connections to close
+	mu       sync.Mutex          // may be taken while rooms.mu is held, and not the other way round
+	position relay.Position      // of the last message that came in
+	heard    relay.Marks         // of all rooms together, with a backlog that is not said yet
+	passed   relay.Marks         // the same of what the Hubs have
+	people   map[string]presence // by origin
+	conns    sync.WaitGroup      // waits for the connections to close
 
 	backlogs     sync.Mutex  // held while a backlog is said
-	wantsBacklog atomic.Bool // none was said yet
+	wantsBacklog atomic.Bool // none was said yet; changed with both mutexes held
 }
 
-// present is how many people a chat has, by room, and when it said so.
-type present struct {
+// presence is how many people a chat has, by room, and when it said so.
+type presence struct {
 	people map[string]int
 	at     time.Time
 }
 
-// newRelayServer returns the side of a chat that goes on with streams, and with what snapshot returned, if kept is that.
+// newRelayServer returns the side of a chat that goes on with streams, and with what snapshot returned, if
+// kept is that.
 func newRelayServer(r *rooms, streams map[string]stream, kept []byte) *relayServer {
-	s := &relayServer{rooms: r, outbox: relay.NewOutbox(), origin: rand.Text(), began: time.Now().Add(-clockSkew).UnixMilli(), heard: make(relay.Marks), passed: make(relay.Marks), people: make(map[string]present)}
+	s := &relayServer{
+		rooms:  r,
+		outbox: relay.NewOutbox(),
+		origin: rand.Text(),
+		began:  time.Now().Add(-clockSkew).UnixMilli(),
+		heard:  make(relay.Marks),
+		passed: make(relay.Marks),
+		people: make(map[string]presence),
+	}
 	s.wantsBacklog.Store(true)
 	for _, restored := range streams {
 		s.heard.Merge(restored.marks)
@@ -140,12 +149,12 @@ func (s *relayServer) run(ctx context.Context, listener net.Listener) {
 	s.mu.Unlock()
 	server.Close()
 	running.Wait()
-	s.closed.Wait()
+	s.conns.Wait()
 }
 
 // checkRelay refuses whatever is not a relay.
 func checkRelay(_ *websocket.Config, r *http.Request) error {
-	if r.Header.Get("Origin") != relay.Origin {
+	if r.Header.Get("Origin") != relay.OriginHeader {
 		return errors.New("not a relay")
 	}
 	return nil
@@ -168,7 +177,7 @@ func (s *relayServer) enter(ctx context.Context) (ok bool) {
 	if ctx.Err() != nil {
 		return false
 	}
-	s.closed.Add(1)
+	s.conns.Add(1)
 	s.rooms.counters.relays.Add(1)
 	return true
 }
@@ -176,7 +185,7 @@ func (s *relayServer) enter(ctx context.Context) (ok bool) {
 // leave is called when a connection is closed.
 func (s *relayServer) leave() {
 	s.rooms.counters.relays.Add(-1)
-	s.closed.Done()
+	s.conns.Done()
 }
 
 // relayConn is a connection of a relay.
@@ -201,7 +210,7 @@ func (s *relayServer) serve(ctx context.Context, conn *websocket.Conn) {
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		defer conn.Close() // ends read
-		defer stop()       // which may wait for write to take an ask
+		defer stop()       // read may wait for write to take an ask
 		c.write(ctx)
 	})
 	if err := c.read(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
@@ -248,7 +257,7 @@ func (c *relayConn) write(ctx context.Context) {
 	var (
 		ask   *relay.Ask      // not answered
 		added <-chan struct{} // until there are lines for the answer
-		told  present
+		told  presence
 		err   = c.send(relay.Message{Hello: c.server.hello()})
 	)
 	for err == nil {
@@ -258,12 +267,12 @@ func (c *relayConn) write(ctx context.Context) {
 		case <-added:
 		case now := <-people.C:
 			if counts := c.server.rooms.people(); !maps.Equal(counts, told.people) || now.Sub(told.at) >= peopleRepeat {
-				told = present{counts, now}
+				told = presence{counts, now}
 				err = c.send(relay.Message{People: counts})
 			}
 			continue
 		case <-ctx.Done():
-			c.send(relay.Message{People: map[string]int{}})
+			c.send(relay.Message{People: map[string]int{}}) // nobody is here any more
 			return
 		}
 		var m relay.Message
@@ -303,7 +312,7 @@ func (s *relayServer) hearPeople(origin string, people map[string]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if origin != s.origin {
-		s.people[origin] = present{people, time.Now()}
+		s.people[origin] = presence{people, time.Now()}
 	}
 }
 

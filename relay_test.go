@@ -90,7 +90,7 @@ type fakeRelay struct {
 // connect connects a relay.
 func (c relayedChat) connect() *fakeRelay {
 	c.t.Helper()
-	config, err := websocket.NewConfig("ws://chat/relay", relay.Origin)
+	config, err := websocket.NewConfig("ws://chat/relay", relay.OriginHeader)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestOnlyRelaysConnect(t *testing.T) {
 		origin     []string
 		status     int
 	}{
-		{relays, "/relay", []string{relay.Origin}, 101},
+		{relays, "/relay", []string{relay.OriginHeader}, 101},
 		{relays, "/relay", nil, 403},
 		{relays, "/relay", []string{""}, 403},
 		{relays, "/relay", []string{"null"}, 403},
@@ -356,11 +356,11 @@ func TestOnlyRelaysConnect(t *testing.T) {
 		{relays, "/relay", []string{"http://localhost"}, 403},
 		{relays, "/relay", []string{"relay://relay/"}, 403},
 		{relays, "/relay", []string{"RELAY://RELAY"}, 403},
-		{relays, "/relay", []string{"http://" + relays, relay.Origin}, 403},
-		{relays, "/", []string{relay.Origin}, 404},
-		{relays, "/ws", []string{relay.Origin}, 404},
-		{people, "/relay", []string{relay.Origin}, 301}, // the room of that name
-		{people, "/relay/ws", []string{relay.Origin}, 403},
+		{relays, "/relay", []string{"http://" + relays, relay.OriginHeader}, 403},
+		{relays, "/", []string{relay.OriginHeader}, 404},
+		{relays, "/ws", []string{relay.OriginHeader}, 404},
+		{people, "/relay", []string{relay.OriginHeader}, 301}, // the room of that name
+		{people, "/relay/ws", []string{relay.OriginHeader}, 403},
 	} {
 		r, err := http.NewRequest("GET", "http://"+test.addr+test.path, nil)
 		if err != nil {
@@ -487,7 +487,7 @@ func TestHugeMessage(t *testing.T) {
 	r, conn := c.connect(), c.dialRelay()
 	r.hangUp()
 	p := wstest.NewClient(t, conn)
-	io.WriteString(p, strings.Replace(wstest.Request("/relay"), "\r\n\r\n", "\r\nOrigin: "+relay.Origin+"\r\n\r\n", 1))
+	io.WriteString(p, strings.Replace(wstest.Request("/relay"), "\r\n\r\n", "\r\nOrigin: "+relay.OriginHeader+"\r\n\r\n", 1))
 	if err := p.ReadHandshake(); err != nil {
 		t.Fatal(err)
 	}

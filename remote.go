@@ -65,7 +65,8 @@ func (c *relayConn) hear(ctx context.Context, m relay.Message) error {
 	return ctx.Err()
 }
 
-// linesOf returns the message of the stream that is in m, if it has lines of another chat.
+// linesOf returns the message of the stream that is in m, if it has lines of another chat, and notes that it
+// was heard.
 func (s *relayServer) linesOf(m relay.Message) (said relay.Message, ok bool) {
 	if len(m.Body) == 0 || m.Origin == s.origin {
 		return said, false
@@ -75,12 +76,12 @@ func (s *relayServer) linesOf(m relay.Message) (said relay.Message, ok bool) {
 		slog.Warn("a message in the stream is skipped", "seq", m.Position.Seq, "origin", m.Origin, "err", err)
 		return said, false
 	}
-	s.noteMissing(m.Origin, said)
+	s.noteHeard(m.Origin, said)
 	return said, true
 }
 
-// noteMissing notes which lines of an origin were heard, and counts those that are missing before them.
-func (s *relayServer) noteMissing(origin string, said relay.Message) {
+// noteHeard notes which lines of an origin were heard. It counts those that are missing before them.
+func (s *relayServer) noteHeard(origin string, said relay.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if mark, ok := s.heard[origin]; ok && said.First > mark.Number+1 {
@@ -205,8 +206,8 @@ func (b *backlog) add(room string, f remoteFrame) {
 // isOld reports whether f was said before anyone was here.
 func (b *backlog) isOld(f *frame) bool { return f.said != 0 && f.said < b.began }
 
-// endBacklog says the backlog, if there is one and no other relay's was said before: it may have left out lines
-// that are not old for that relay.
+// endBacklog says the backlog, if there is one. If another relay's was said meanwhile it returns an error, and
+// this relay begins again: its backlog may lack lines that the other one's had.
 func (c *relayConn) endBacklog(ctx context.Context) error {
 	s := c.server
 	s.backlogs.Lock()
@@ -244,7 +245,7 @@ func (c *relayConn) sayBacklog(ctx context.Context) {
 	clear(c.backlog.rooms)
 }
 
-// remoteQueue are the lines of other chats that wait for the next fan-outs. Only the Hub uses it.
+// remoteQueue is the lines of other chats that wait for the next fan-outs. Only the Hub uses it.
 type remoteQueue struct {
 	waiting     []remoteFrame
 	waitingCost int
@@ -256,8 +257,9 @@ func (h *Hub) enqueue(f remoteFrame) {
 	h.waitingCost += f.cost()
 }
 
-// takeRemote takes what waits into a fan-out, up to coalesceLimit bytes beside what was said here, but at least a frame.
-// Lines that were said here before are dropped. The marks change with the stream, so that both are kept or neither.
+// takeRemote takes what waits into a fan-out, up to coalesceLimit bytes beside what was said here, but at
+// least a frame. Lines that were said here before are dropped. The marks change with the stream, so that both
+// are kept or neither.
 func (h *Hub) takeRemote() {
 	for taken := 0; len(h.waiting) > 0 && taken <= coalesceLimit; {
 		f := h.waiting[0]

@@ -130,7 +130,7 @@ func (r *rooms) refusal(name string) *ws.HandshakeError {
 		return errDraining
 	case r.cfg.maxConns > 0 && r.conns >= r.cfg.maxConns:
 		return errFull
-	case !exists && r.crowded() && r.longestEmpty() == nil:
+	case !exists && !r.hasPlace():
 		return errRooms
 	}
 	return nil
@@ -181,7 +181,7 @@ func (r *rooms) hear(name string) *Hub {
 	switch {
 	case r.draining:
 		return nil
-	case heard == nil && (!roomName.MatchString(name) || r.crowded() && r.longestEmpty() == nil):
+	case heard == nil && (!roomName.MatchString(name) || !r.hasPlace()):
 		return nil
 	case heard == nil:
 		heard = r.openInstead(name)
@@ -254,6 +254,9 @@ func (r *rooms) exists(name string) bool {
 // crowded reports whether there are as many named rooms as there may be. r.mu is locked.
 func (r *rooms) crowded() bool { return len(r.rooms)-1 >= r.cfg.rooms }
 
+// hasPlace reports whether one more room can be opened. r.mu is locked.
+func (r *rooms) hasPlace() bool { return !r.crowded() || r.longestEmpty() != nil }
+
 // longestEmpty returns the room that has been empty longest, or nil. r.mu is locked.
 func (r *rooms) longestEmpty() *room {
 	first := r.empty.Front()
@@ -285,9 +288,9 @@ func (r *rooms) expire() {
 	}
 }
 
-// run ends rooms that have been empty for long, runs the keeper, and serves the relay on relays unless that is nil, until
-// ctx is done. Then it drains all rooms, waits for the relay to have the last lines, and returns when all connections are
-// closed.
+// run ends rooms that have been empty for long, runs the keeper, and serves the relay on relays unless that
+// is nil, until ctx is done. Then it drains all rooms, waits for the relay to have the last lines, and
+// returns when all connections are closed.
 func (r *rooms) run(ctx context.Context, relays net.Listener) {
 	var keeping, relaying sync.WaitGroup
 	keeping.Go(func() { r.keeper.run(ctx, r.exists) })

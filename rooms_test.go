@@ -731,6 +731,32 @@ func TestIncompleteStop(t *testing.T) {
 	}
 }
 
+// A start that fails does not make a crash of the stop before it.
+func TestFailedStart(t *testing.T) {
+	cfg := keeping(t)
+	addr, _, stop := startWith(t, cfg)
+	ann, at := resume(t, wstest.Dial(t, addr), "/lobby/ws", "")
+	sayNumbered(t, ann, 0, 10)
+	ann.Conn.Close()
+	stop()
+	obstacle := filepath.Join(cfg.state, "relay.txt")
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	relayed := cfg
+	relayed.relay = "127.0.0.1:0"
+	if _, err := openRooms(relayed); err == nil {
+		t.Fatal("no error")
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	addr, _, _ = startWith(t, cfg)
+	if _, back := resume(t, wstest.Dial(t, addr), "/lobby/ws", fmt.Sprint(at.epoch, ".10")); back.epoch != at.epoch {
+		t.Errorf("at %v after %v", back, at)
+	}
+}
+
 // lockedBuilder is a strings.Builder for several goroutines.
 type lockedBuilder struct {
 	mu sync.Mutex

@@ -39,7 +39,7 @@ type senders struct {
 func newSenders() senders { return senders{make(map[string]*sender), list.New()} }
 
 // join adds a connection of a sender, which knows that taken of its messages were taken. It may know more
-// than the room: that has forgotten it, or has lost the last lines.
+// than the room, which may have forgotten it, or have lost the last lines in a crash.
 func (s *senders) join(c *Conn, id string, taken uint64) *sender {
 	joined := s.byID[id]
 	if joined == nil {

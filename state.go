@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"time"
@@ -29,8 +30,9 @@ type keeper struct {
 }
 
 // openKeeper opens -state, and returns the streams of the rooms that were kept there, and the relayServer's
-// snapshot if the chat was stopped and did not crash. An error says why the directory can't be used.
-func openKeeper(cfg config) (k keeper, streams map[string]stream, relays []byte, err error) {
+// snapshot if the chat was stopped and did not crash. An error says why the directory can't be used; it is
+// left as it was then.
+func openKeeper(cfg config) (k keeper, streams map[string]stream, relayState []byte, err error) {
 	if cfg.state == "" {
 		return k, make(map[string]stream), nil, nil
 	}
@@ -40,15 +42,17 @@ func openKeeper(cfg config) (k keeper, streams map[string]stream, relays []byte,
 	}
 	k = keeper{dir: dir, files: make(map[string]bool), failing: make(map[string]bool)}
 	streams, err = k.restore(cfg.history, complete)
-	k.due = make(chan *Hub, 1+cfg.rooms+len(streams))
-	if cfg.relay == "" || err != nil {
-		return k, streams, nil, err
+	if err == nil && cfg.relay != "" {
+		relayState, err = dir.TakeRelay()
 	}
-	relays, err = dir.TakeRelay()
+	if err != nil {
+		return keeper{}, nil, nil, errors.Join(err, dir.Close(complete))
+	}
 	if !complete {
-		relays = nil
+		relayState = nil
 	}
-	return k, streams, relays, err
+	k.due = make(chan *Hub, 1+cfg.rooms+len(streams))
+	return k, streams, relayState, nil
 }
 
 // restore reads what is kept of each room. It logs what it can't read.

@@ -62,7 +62,7 @@ func dialChat(ctx context.Context, address string) (*chatConn, error) {
 
 // greet does the handshake, and reads the chat's hello.
 func greet(socket net.Conn, target string) (*chatConn, error) {
-	config, err := websocket.NewConfig(target, relay.Origin)
+	config, err := websocket.NewConfig(target, relay.OriginHeader)
 	if err != nil {
 		return nil, err
 	}

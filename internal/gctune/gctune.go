@@ -1,8 +1,8 @@
 // Package gctune lets a small heap grow to a fixed size before it is collected, and a large one by a
 // percentage.
 //
-// Go's GOGC is a percentage alone: low, it has a small heap collected without a pause, and high, it
-// lets a large one take more memory than it needs.
+// Go's GOGC is a percentage alone. With a low one, a small heap is collected all the time; with a high one, a
+// large heap takes far more memory than it uses.
 package gctune
 
 import (
@@ -19,7 +19,8 @@ const goMinHeap = 4 << 20
 // if heap and stacks stay below minHeap bytes. minHeap is at least 4 MiB.
 func Start(minHeap uint64, percent int) {
 	debug.SetGCPercent(max(percent, percentage(inUse(), minHeap)))
-	runtime.AddCleanup(new(*byte), func(struct{}) { Start(minHeap, percent) }, struct{}{}) // called after the next collection
+	// An object with a pointer: one without might share a block with others, and stay alive with them.
+	runtime.AddCleanup(new(*byte), func(struct{}) { Start(minHeap, percent) }, struct{}{})
 }
 
 // inUse returns how many bytes of the heap the last collection has found in use, and those of stacks.

@@ -11,9 +11,9 @@ import (
 	"slices"
 )
 
-// Origin is the Origin header of a relay's handshake. No page has it, so no page in a browser beside the chat
+// OriginHeader is the Origin header of a relay's handshake. No page has it, so no page in a browser beside the chat
 // can pass for a relay.
-const Origin = "relay://relay"
+const OriginHeader = "relay://relay"
 
 // Message is a message between a chat and its relay, and in the stream: a line of JSON, and behind it Body. What it
 // is is told by the fields that are set: hello, ask, people, lines of the chat (First, Said, and lines in Body), or

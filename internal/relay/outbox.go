@@ -31,19 +31,19 @@ const (
 // goroutine may use it.
 type Outbox struct {
 	mu      sync.Mutex
-	entries []entry // oldest first
-	size    int     // bytes that they take
-	next    uint64  // number of the next line
-	asked   uint64  // what is before this number is in the stream
-	counted uint64  // what is before this number, and lost, was counted
-	settled uint64  // what is before this number has been there for holdFor
-	past    []check // of asked, oldest first
+	entries []entry   // oldest first
+	size    int       // bytes that they take
+	next    uint64    // number of the next line
+	asked   uint64    // what is before this number is in the stream
+	counted uint64    // what is before this number, and lost, was counted
+	settled uint64    // what is before this number has been there for holdFor
+	past    []askedAt // of asked, oldest first
 
 	added chan struct{} // closed when lines are added; nil while nobody waits for that
 }
 
-// check is what was asked at some time.
-type check struct {
+// askedAt is what was asked at some time.
+type askedAt struct {
 	at    time.Time
 	asked uint64
 }
@@ -117,7 +117,7 @@ func (o *Outbox) Trim(now time.Time) {
 		o.past = o.past[1:]
 	}
 	if o.asked != o.settled && (len(o.past) == 0 || o.past[len(o.past)-1].asked != o.asked) {
-		o.past = append(o.past, check{now, o.asked})
+		o.past = append(o.past, askedAt{now, o.asked})
 	}
 	o.trim()
 }
@@ -133,8 +133,9 @@ func (o *Outbox) trim() {
 	o.entries = o.entries[n:]
 }
 
-// Read returns the lines that are asked for, as many as there are, and how many are lost, because they are not held
-// any more: each is counted once. If there are no such lines yet Read returns a channel that is closed when there may be.
+// Read returns the lines that are asked for, as many as there are, and how many are lost, because they are not
+// held any more: each is counted once. If there are no such lines yet Read returns a channel that is closed when
+// there may be.
 func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,6 +1,7 @@
-// Package state keeps the streams of rooms in a directory, a file for each room.
+// Package state keeps the streams of rooms in a directory, a file for each room, and a file of what the chat
+// and its relay know of each other.
 //
-// A file holds a line of JSON, the header, behind it the lines of the stream as they are, and a line with
+// A room's file holds a line of JSON, the header, behind it the lines of the stream as they are, and a line with
 // a checksum. It is replaced as a whole, so it is there from before or from after a crash.
 package state
 
@@ -16,7 +17,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 
 	"chat/internal/relay"
 )
@@ -149,7 +152,9 @@ func (d *Dir) sync() error {
 		return err
 	}
 	defer dir.Close()
-	dir.Sync()
+	if err := dir.Sync(); err != nil && runtime.GOOS != "windows" && !errors.Is(err, syscall.EINVAL) {
+		return err
+	}
 	return nil
 }
 

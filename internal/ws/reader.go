@@ -38,8 +38,8 @@ func (r *Reader) Wait() error {
 // Buffered returns how many bytes can be read without waiting.
 func (r *Reader) Buffered() int { return r.in.Buffered() }
 
-// Ready reports whether a whole text message, in one frame, is there already, so that
-// AppendMessage would not wait.
+// Ready reports whether AppendMessage would return a text message of one frame without waiting. It may say
+// no although it would: it counts with the longest header.
 func (r *Reader) Ready() bool {
 	const maxMasked = MaxHeader + 4
 	if r.in.Buffered() < maxMasked {
