@@ -31,8 +31,8 @@ const (
 )
 
 const (
-	maxHTTPConns        = 256             // connections that may be open beside WebSockets while nothing happens on them
-	httpBusyTime        = 2 * time.Second // since something happened: after a restart all clients come at once
+	maxHTTPConns        = 256             // connections that may be open beside WebSockets,
+	httpBusyTime        = 2 * time.Second // and any number for so long: after a restart all clients come at once
 	httpShutdownTimeout = time.Second     // for a page that is on its way when the chat stops
 )
 
@@ -190,13 +190,14 @@ func newMux(rooms *rooms) *http.ServeMux {
 	return mux
 }
 
-// httpConns are the connections of an HTTP server that are not WebSockets, by the time of their
-// last change. If there are more than maxHTTPConns, those that did not change for httpBusyTime are closed,
-// the first ones first.
+// httpConns are the connections of an HTTP server that are not WebSockets. If there are more than
+// maxHTTPConns, those are closed that wait for another request, and those that take longer than httpBusyTime
+// with one.
 type httpConns struct {
-	mu     sync.Mutex
-	conns  list.List // of httpConn
-	places map[net.Conn]*list.Element
+	mu         sync.Mutex
+	idle, busy list.List // of httpConn, by the time of the last change
+	places     map[net.Conn]*list.Element
+	trimming   bool // trim will be called
 }
 
 type httpConn struct {
@@ -211,22 +212,49 @@ func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
 	if place := h.places[conn]; place != nil {
 		h.remove(place)
 	}
-	now := time.Now()
-	if state != http.StateHijacked && state != http.StateClosed {
-		h.places[conn] = h.conns.PushBack(httpConn{conn, now})
+	switch state {
+	case http.StateNew, http.StateActive:
+		h.places[conn] = h.busy.PushBack(httpConn{conn, time.Now()})
+	case http.StateIdle:
+		h.places[conn] = h.idle.PushBack(httpConn{conn, time.Now()})
 	}
-	for h.conns.Len() > maxHTTPConns {
-		first := h.conns.Front()
-		if now.Sub(first.Value.(httpConn).changed) < httpBusyTime {
-			break
+	h.trim()
+}
+
+// trim closes connections if there are too many, now or when it may. h.mu is locked.
+func (h *httpConns) trim() {
+	for h.idle.Len()+h.busy.Len() > maxHTTPConns {
+		first := h.idle.Front()
+		if first == nil {
+			first = h.busy.Front()
+			if left := httpBusyTime - time.Since(first.Value.(httpConn).changed); left > 0 {
+				h.trimIn(left)
+				return
+			}
 		}
 		transportOf(h.remove(first)).Close()
 	}
 }
 
+// trimIn has trim called after d, if it will not be called before. h.mu is locked.
+func (h *httpConns) trimIn(d time.Duration) {
+	if h.trimming {
+		return
+	}
+	h.trimming = true
+	time.AfterFunc(d, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.trimming = false
+		h.trim()
+	})
+}
+
 // remove forgets a connection, which it returns. h.mu is locked.
 func (h *httpConns) remove(place *list.Element) net.Conn {
-	removed := h.conns.Remove(place).(httpConn).Conn
+	removed := place.Value.(httpConn).Conn
+	h.idle.Remove(place)
+	h.busy.Remove(place)
 	delete(h.places, removed)
 	return removed
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/aes"
@@ -248,31 +249,47 @@ func TestUnfinishedRequestIsCutOff(t *testing.T) {
 	}
 }
 
-// Of too many connections that are not WebSockets, those are closed on which nothing happens, the first
-// ones first. All that come at once are served.
+// Of too many connections that are not WebSockets, those are closed at once that wait for another request,
+// and later those that take long with one. All that come at once are served.
 func TestTooManyHTTPConns(t *testing.T) {
+	isOpen := func(conn net.Conn) bool {
+		conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, err := conn.Read(make([]byte, 1))
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
 	synctest.Test(t, func(t *testing.T) {
-		const surplus = 100
+		const idle, surplus = 10, 100
 		l, _ := startInBubble(t)
-		var silent []net.Conn
-		for range maxHTTPConns + surplus {
-			silent = append(silent, l.Dial(t))
-			synctest.Wait()
+		connect := func(n int) (conns []net.Conn) {
+			for range n {
+				conns = append(conns, l.Dial(t))
+				synctest.Wait()
+			}
+			return conns
 		}
-		for _, conn := range silent[:surplus] {
+		kept := connect(idle)
+		for _, conn := range kept {
+			io.WriteString(conn, "GET /nothing/there HTTP/1.1\r\nHost: chat\r\n\r\n")
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.Copy(io.Discard, response.Body)
+		}
+		silent := connect(maxHTTPConns - idle + 1)
+		for i, conn := range kept {
+			if isOpen(conn) != (i > 0) {
+				t.Errorf("idle connection %d: open is %v", i, isOpen(conn))
+			}
+		}
+		silent = append(silent, connect(idle+surplus)...)
+		for _, conn := range silent[:surplus/2] {
 			wstest.Upgrade(t, conn, "/ws")
 		}
 		time.Sleep(httpBusyTime)
-		var more []net.Conn
-		for range surplus {
-			more = append(more, l.Dial(t))
-			synctest.Wait()
-		}
-		for i, conn := range append(silent[surplus:], more...) {
-			conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-			_, err := conn.Read(make([]byte, 1))
-			if closed := !errors.Is(err, os.ErrDeadlineExceeded); closed != (i < surplus) {
-				t.Errorf("connection %d: %v", i, err)
+		for i, conn := range silent[surplus/2:] {
+			if tooMany := len(silent) - surplus/2 - maxHTTPConns; isOpen(conn) != (i >= tooMany) {
+				t.Errorf("connection %d: open is %v", i, isOpen(conn))
 			}
 		}
 	})
