@@ -77,6 +77,8 @@ func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
 	defer h.mu.Unlock()
 	if place := h.places[conn]; place != nil {
 		h.remove(place)
+	} else if state != http.StateNew {
+		return // it was closed here
 	}
 	switch state {
 	case http.StateNew, http.StateActive:

@@ -338,6 +338,9 @@ func (b *browser) screenshot(name string) {
 	if *screenshots == "" {
 		return
 	}
+	if err := os.MkdirAll(*screenshots, 0o777); err != nil {
+		b.t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(*screenshots, name), b.png(), 0o666); err != nil {
 		b.t.Fatal(err)
 	}
