@@ -153,18 +153,19 @@ func TestSecuredNATS(t *testing.T) {
 	}
 }
 
-// A user without a password, or a password without a user, does not leave the NATS that is run open to everybody.
-func TestHalfOfThePassword(t *testing.T) {
+// A user without a password, or a password without a user, does not leave the NATS that is run open to everybody,
+// nor does what that can't use.
+func TestCredentialsOfTheOwnNATS(t *testing.T) {
 	t.Parallel()
 	c := newChat(t, "chat", false)
 	c.start()
 	c.ready()
-	for _, half := range []string{"NATS_USER=ann", "NATS_PASSWORD=right"} {
-		p := newProgram(t, "relay with "+half, relayPath, "-chat", c.relayURL, "-listen", freeAddr(t), "-store", t.TempDir())
-		p.env = []string{half}
+	for _, useless := range []string{"NATS_USER=ann", "NATS_PASSWORD=right", "NATS_CA=ca.pem"} {
+		p := newProgram(t, "relay with "+useless, relayPath, "-chat", c.relayURL, "-listen", freeAddr(t), "-store", t.TempDir())
+		p.env = []string{useless}
 		p.start()
 		if status := p.status(refusal); status != 1 {
-			t.Errorf("%s: exit status %d, want 1", half, status)
+			t.Errorf("%s: exit status %d, want 1", useless, status)
 		}
 		p.says("NATS_USER", "NATS_PASSWORD")
 	}

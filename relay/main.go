@@ -43,7 +43,7 @@ func main() {
 
 // run relays until ctx is done. An error is one that no waiting mends.
 func run(ctx context.Context, cfg config) error {
-	options, err := natsOptions()
+	options, err := natsOptions(len(cfg.nats) == 0)
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,13 @@ const (
 )
 
 // natsOptions returns options for the connection to NATS: credentials and certificates are taken from the
-// environment, in the variables of the nats command, or from the URL.
-func natsOptions() ([]nats.Option, error) {
+// environment, in the variables of the nats command, or from the URL. With own the relay runs NATS itself.
+func natsOptions(own bool) ([]nats.Option, error) {
+	for _, name := range []string{"NATS_CREDS", "NATS_NKEY", "NATS_CA", "NATS_CERT", "NATS_KEY"} {
+		if own && os.Getenv(name) != "" {
+			return nil, fmt.Errorf("%s in the environment is for -nats: the NATS that the relay runs knows NATS_USER and NATS_PASSWORD only", name)
+		}
+	}
 	options := []nats.Option{
 		nats.Name("chat relay"), nats.NoReconnect(), nats.Timeout(connectWait), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2),
 	}
