@@ -56,6 +56,9 @@ const (
 	// Seconds after which a client may ask again whether there is room.
 	retryAfter = "5"
 
+	// Bytes of ?since= that are looked at: an epoch and a number have no more.
+	maxSince = 64
+
 	// Bytes of a request's X-Forwarded-For that are logged.
 	maxForwardedFor = 100
 )
@@ -112,7 +115,8 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	}
 	c.events, c.senderQuery = query.Has("events"), asSender
 	if query.Has("since") {
-		since := strings.Clone(query.Get("since"))
+		since := query.Get("since")
+		since = strings.Clone(since[:min(len(since), maxSince)])
 		c.since = &since
 	}
 	if tcp, ok := c.transport.(*net.TCPConn); ok {

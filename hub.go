@@ -215,6 +215,7 @@ func (h *Hub) add(c *Conn) {
 		c.behind = c.since != nil
 		c.send <- batch{first, c.behind}
 	}
+	c.since = nil // an idle connection holds little
 }
 
 // announcement returns the message that tells a client its position and, in END, how many lines were

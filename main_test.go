@@ -9,6 +9,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"os"
 	pathpkg "path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -364,6 +366,32 @@ func TestHTTP2(t *testing.T) {
 			t.Errorf("%s: %s %s, %d bytes, %v", path, response.Proto, response.Status, len(body), err)
 		}
 	}
+}
+
+// Of the requests in one HTTP/2 connection few are served at the same time: each may hold memory (RFC 9113,
+// section 6.5.2).
+func TestHTTP2Streams(t *testing.T) {
+	conn, err := tls.Dial("tcp", startTLSServer(t), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	head := make([]byte, 9)
+	if _, err := io.ReadFull(conn, head); err != nil || head[3] != 4 {
+		t.Fatalf("% x, %v; want SETTINGS", head, err)
+	}
+	settings := make([]byte, binary.BigEndian.Uint32(head[:4])>>8)
+	if _, err := io.ReadFull(conn, settings); err != nil {
+		t.Fatal(err)
+	}
+	const maxConcurrentStreams = 3
+	for s := range slices.Chunk(settings, 6) {
+		if binary.BigEndian.Uint16(s) == maxConcurrentStreams && binary.BigEndian.Uint32(s[2:]) <= 16 {
+			return
+		}
+	}
+	t.Errorf("settings are % x", settings)
 }
 
 // A last message and the end of a TLS connection may come in one read, before TLS 1.3.

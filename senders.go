@@ -121,7 +121,7 @@ func parseSender(query url.Values) (senderQuery, *ws.HandshakeError) {
 	}
 	asked := query.Get("sender")
 	id, number, _ := strings.Cut(asked, ".")
-	taken, err := strconv.ParseUint(number, 10, 53) // as far as JavaScript counts
+	taken, err := strconv.ParseUint(number, 10, 52) // JavaScript counts to twice as much
 	if err != nil || !senderSyntax.MatchString(asked) || !query.Has("events") {
 		return senderQuery{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
 			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", asked)}

@@ -165,6 +165,9 @@ func (k *keeper) close(hubs []*Hub, exists func(name string) bool, relays *relay
 			complete = false
 		}
 	}
+	if !complete {
+		slog.Error("the last lines are not kept: state can't be written")
+	}
 	if err := k.dir.Close(complete); err != nil {
 		slog.Error("state can't be closed", "err", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -152,11 +154,12 @@ level=INFO msg=stopped
 	}
 }
 
-// Without free file descriptors no one else gets in, and no line is lost; with the next free one
-// the next peer gets in.
+// Without free file descriptors no one else gets in, no line is lost, and what is said is kept; with the
+// next free one the next peer gets in.
 func TestOutOfFileDescriptors(t *testing.T) {
 	t.Parallel()
-	p := startInShell(t, "ulimit -n 40")
+	state := t.TempDir()
+	p := startInShell(t, "ulimit -n 40", "-state", state)
 	ann, bob := wstest.Join(t, p.addr), wstest.Join(t, p.addr)
 	var crowding []*wstest.Client
 	for range 60 {
@@ -174,6 +177,10 @@ func TestOutOfFileDescriptors(t *testing.T) {
 		ann.Expect(websocket.TextFrame, line)
 		bob.Expect(websocket.TextFrame, line)
 	}
+	wstest.Until(t, "the last line is kept", func() bool {
+		kept, _ := os.ReadFile(filepath.Join(state, "room.txt"))
+		return strings.Contains(string(kept), "line 99\n")
+	})
 	for _, c := range crowding {
 		c.Conn.Close()
 	}

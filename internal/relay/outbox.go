@@ -77,6 +77,9 @@ func (o *Outbox) Snapshot() (held Message) {
 // RestoreOutbox returns an Outbox that holds what Snapshot returned, and of which asked was asked.
 func RestoreOutbox(held Message, asked uint64) *Outbox {
 	o := &Outbox{next: held.First, asked: asked}
+	if !held.hasLines() {
+		return o
+	}
 	text := held.Body
 	for _, said := range held.Said {
 		var lines []byte

@@ -58,6 +58,9 @@ type Frame struct {
 type Dir struct {
 	path string
 	lock *os.File // says whether a program uses the directory, or has not closed it
+
+	dir   *os.File // to sync the names
+	spare *os.File // a descriptor for when clients have taken all others; nil if there was none to be had
 }
 
 const (
@@ -82,10 +85,10 @@ func Open(path string) (d *Dir, complete bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	d = &Dir{path, lock}
+	d = &Dir{path: path, lock: lock}
 	complete, err = d.begin()
 	if err != nil {
-		lock.Close()
+		d.closeFiles()
 		return nil, false, err
 	}
 	return d, complete, nil
@@ -110,6 +113,10 @@ func (d *Dir) begin() (complete bool, err error) {
 		return false, err
 	}
 	probe.Close()
+	if d.dir, err = os.Open(d.path); err != nil {
+		return false, err
+	}
+	d.keepSpare()
 	return string(before) == closed, errors.Join(d.removeTemporary(), d.mark(inUse))
 }
 
@@ -131,7 +138,32 @@ func (d *Dir) Close(complete bool) (err error) {
 	if complete {
 		err = d.mark(closed)
 	}
-	return errors.Join(err, d.lock.Close())
+	return errors.Join(err, d.closeFiles())
+}
+
+func (d *Dir) closeFiles() error {
+	d.dir.Close()
+	d.spare.Close()
+	return d.lock.Close()
+}
+
+// keepSpare opens d.spare if it is not open.
+func (d *Dir) keepSpare() {
+	if d.spare == nil {
+		d.spare, _ = os.Open(os.DevNull)
+	}
+}
+
+// create opens a file to be written. Where the program has no descriptor left it takes that of d.spare.
+func (d *Dir) create(path string) (*os.File, error) {
+	open := func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) }
+	file, err := open()
+	if errors.Is(err, syscall.EMFILE) && d.spare != nil {
+		d.spare.Close()
+		d.spare = nil
+		file, err = open()
+	}
+	return file, err
 }
 
 // mark writes text into the lock, onto the disk.
@@ -147,12 +179,7 @@ func (d *Dir) mark(text string) error {
 
 // sync writes the names in the directory onto the disk, where a system can do that.
 func (d *Dir) sync() error {
-	dir, err := os.Open(d.path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && runtime.GOOS != "windows" && !errors.Is(err, syscall.EINVAL) {
+	if err := d.dir.Sync(); err != nil && runtime.GOOS != "windows" && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
 	return nil
@@ -233,7 +260,8 @@ func (d *Dir) TakeRelay() ([]byte, error) {
 
 // save replaces a file with what write writes, and its trailer.
 func (d *Dir) save(path string, write func(io.Writer) error) (err error) {
-	file, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	defer d.keepSpare()
+	file, err := d.create(path + temporary)
 	if err != nil {
 		return err
 	}
