@@ -142,7 +142,7 @@ func (h *Hub) wait() time.Duration {
 	switch {
 	case held:
 		return lagPeriod
-	case !anything || h.full():
+	case !anything || h.enough():
 		return 0
 	default:
 		fanOutTime := writeTime * time.Duration(len(h.connections)) / time.Duration(runtime.GOMAXPROCS(0))

@@ -188,7 +188,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	case <-ctx.Done():
 		return false
 	}
-	if h.pause == nil || h.full() {
+	if h.pause == nil || h.enough() {
 		h.flushOrWait()
 	}
 	return true
@@ -264,8 +264,11 @@ func (h *Hub) coalesce(f connFrame) {
 	}
 }
 
-// full reports whether enough is pending for one frame.
+// full reports whether enough of what was said here is pending for one frame.
 func (h *Hub) full() bool { return h.size > coalesceLimit }
+
+// enough reports whether there is enough for one frame, with what waits from other chats.
+func (h *Hub) enough() bool { return h.size+h.waitingCost > coalesceLimit }
 
 // flushOrWait flushes what may go, or sets a pause. If lines of other chats are left over, all channels are
 // looked at before the next flush.

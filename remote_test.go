@@ -137,6 +137,32 @@ func TestTimesElsewhere(t *testing.T) {
 	})
 }
 
+// In a large room, too, lines of other chats that fill a frame don't wait for more.
+func TestManyRemoteLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const said = 100
+		c := startRelayedInBubble(t, defaults)
+		ann, r := c.join("/ws"), c.connect()
+		for range 200 {
+			go io.Copy(io.Discard, c.join("/ws").In)
+		}
+		began := time.Now()
+		go func() {
+			for n := range said {
+				r.send(saidIn("", "other", uint64(n+1), strings.Repeat("x", 2*coalesceLimit)))
+			}
+		}()
+		for next, heard := ann.Lines(), 0; heard < said; heard++ {
+			if _, err := next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("they took %v", took)
+		}
+	})
+}
+
 // What was said at different times is not joined: it would have one time.
 func TestTimesAreNotJoined(t *testing.T) {
 	var frames []*frame
