@@ -25,7 +25,7 @@ func Start(minHeap uint64, percent int) {
 
 // inUse returns how many bytes of the heap the last collection has found in use, and those of stacks.
 func inUse() (n uint64) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}}
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	for _, s := range samples {
 		n += s.Value.Uint64()
