@@ -27,8 +27,8 @@ const (
 	// Time allowed for anything at all to come from the peer.
 	pongWait = 60 * time.Second
 
-	// A silent peer is pinged with this period, a multiple of sweepPeriod. A ping waits behind what is on its way to
-	// the peer, and on a slow line its pong may take most of pongWait.
+	// A silent peer is pinged with this period, a multiple of sweepPeriod. A ping waits behind what
+	// is on its way to the peer, and on a slow line its pong may take most of pongWait.
 	pingPeriod = pongWait / 3
 
 	// Time allowed for the peer to close the connection after our close frame; and, when it

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -520,4 +521,26 @@ func TestRateWhenTheChatStops(t *testing.T) {
 		}
 		ann.ExpectClose(ws.CloseGoingAway)
 	})
+}
+
+// What a peer asks for with ?since= is not kept while it is connected.
+func TestLongSinceIsNotKept(t *testing.T) {
+	const conns, length = 200, 12 << 10
+	addr, rooms, _ := startWith(t, defaults)
+	join := func(since string) (heap uint64) {
+		for range conns {
+			wstest.Upgrade(t, wstest.Dial(t, addr), "/ws?since="+since)
+		}
+		untilOpen(t, rooms, rooms.counters.connections.Value())
+		var memory runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what was in a sync.Pool
+		runtime.ReadMemStats(&memory)
+		return memory.HeapAlloc
+	}
+	none := join("x")
+	short := join("x") - none
+	if long := join(strings.Repeat("x", length)) - none - short; int64(long)-int64(short) > conns*length/2 {
+		t.Errorf("%d connections take %d bytes, and %d with a long since", conns, short, long)
+	}
 }

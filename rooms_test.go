@@ -712,6 +712,9 @@ func TestManyCrashes(t *testing.T) {
 
 // If the last lines can't be written, the next start takes it for a crash: their numbers are not used twice.
 func TestIncompleteStop(t *testing.T) {
+	var log lockedBuilder
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(slog.New(slog.DiscardHandler))
 	cfg := keeping(t)
 	addr, _, stop := startWith(t, cfg)
 	ann, at := resume(t, wstest.Dial(t, addr), "/lobby/ws", "")
@@ -722,6 +725,9 @@ func TestIncompleteStop(t *testing.T) {
 	sayNumbered(t, ann, 0, 10)
 	ann.Conn.Close()
 	stop()
+	if !strings.Contains(log.String(), "state is incomplete") {
+		t.Errorf("logged %q", log.String())
+	}
 	if err := os.Remove(obstacle); err != nil {
 		t.Fatal(err)
 	}

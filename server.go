@@ -26,7 +26,7 @@ func newServer(rooms *rooms) *http.Server {
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // one that is not read takes 50 KB; the page needs 12
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // each may hold memory as long as nobody reads its answer
 		ConnState:      (&httpConns{places: make(map[net.Conn]*list.Element)}).changed,
 		ErrorLog:       slog.NewLogLogger(rooms.peerLog.Handler(), slog.LevelWarn),
 	}

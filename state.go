@@ -166,7 +166,7 @@ func (k *keeper) close(hubs []*Hub, exists func(name string) bool, relays *relay
 		}
 	}
 	if !complete {
-		slog.Error("the last lines are not kept: state can't be written")
+		slog.Error("state is incomplete: the next start takes this stop for a crash")
 	}
 	if err := k.dir.Close(complete); err != nil {
 		slog.Error("state can't be closed", "err", err)

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,6 +21,23 @@ func TestStart(t *testing.T) {
 	half := make([]byte, 14<<20)
 	collectUntil(t, func(gogc uint64) bool { return 100 <= gogc && gogc <= 130 })
 	runtime.KeepAlive(half)
+}
+
+// Stacks count whole, not only what goroutines use of them: 2 KiB each at least.
+func TestStacksCount(t *testing.T) {
+	const goroutines = 500
+	var waiting sync.WaitGroup
+	end := make(chan struct{})
+	for range goroutines {
+		waiting.Go(func() { <-end })
+	}
+	runtime.GC()
+	used := inUse()
+	close(end)
+	waiting.Wait()
+	if used < goroutines*2048 {
+		t.Errorf("%d bytes in use with %d goroutines", used, goroutines)
+	}
 }
 
 // collectUntil collects garbage until GOGC is as wanted.

@@ -252,3 +252,11 @@ func TestSnapshot(t *testing.T) {
 		}
 	}
 }
+
+// A snapshot that says more of its lines than it has is one without lines.
+func TestForgedSnapshot(t *testing.T) {
+	forged := Message{First: 1, Said: []Said{{Room: "", Lines: 1 << 40}}, Body: []byte("one\n")}
+	if m, _, added := RestoreOutbox(forged, 0).Read(Ask{From: 1, Limit: 100}); added == nil {
+		t.Errorf("read %+v", m)
+	}
+}

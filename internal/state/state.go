@@ -141,6 +141,7 @@ func (d *Dir) Close(complete bool) (err error) {
 	return errors.Join(err, d.closeFiles())
 }
 
+// closeFiles closes what is open, of an unfinished Open, too.
 func (d *Dir) closeFiles() error {
 	d.dir.Close()
 	d.spare.Close()
@@ -179,7 +180,7 @@ func (d *Dir) mark(text string) error {
 
 // sync writes the names in the directory onto the disk, where a system can do that.
 func (d *Dir) sync() error {
-	if err := d.dir.Sync(); err != nil && runtime.GOOS != "windows" && !errors.Is(err, syscall.EINVAL) {
+	if err := d.dir.Sync(); err != nil && runtime.GOOS != "windows" && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
 	return nil
