@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // BenchmarkFanOut sends lines of 64 bytes to conns connections, each when the one before

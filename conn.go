@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ratelimit"
-	"chat/internal/ws"
+	"example.com/chat/internal/ratelimit"
+	"example.com/chat/internal/ws"
 )
 
 const (

@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ws"
-	"chat/internal/ws/rfc6455"
-	"chat/internal/wstest"
+	"example.com/chat/internal/ws"
+	"example.com/chat/internal/wstest"
+	"example.com/chat/internal/wstest/rfc6455"
 )
 
 func TestTwoPeopleHearEachOther(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"chat/internal/certfile"
-	"chat/internal/ws"
+	"example.com/chat/internal/certfile"
+	"example.com/chat/internal/ws"
 )
 
 // config is what the flags set.

@@ -1,4 +1,4 @@
-module chat
+module example.com/chat
 
 go 1.26.0
 

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/state"
-	"chat/internal/ws"
+	"example.com/chat/internal/state"
+	"example.com/chat/internal/ws"
 )
 
 // Close frames that the server begins with.

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ws"
-	"chat/internal/wstest"
+	"example.com/chat/internal/ws"
+	"example.com/chat/internal/wstest"
 )
 
 // Lines that wait for a peer come joined in one message.

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"chat/internal/gctune"
+	"example.com/chat/internal/gctune"
 )
 
 // The heap, with the stacks, is collected when it reaches minHeap, or has grown by gcPercent if that is

@@ -28,8 +28,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/certfile"
-	"chat/internal/wstest"
+	"example.com/chat/internal/certfile"
+	"example.com/chat/internal/wstest"
 )
 
 func TestDisplayURL(t *testing.T) {

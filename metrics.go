@@ -8,7 +8,7 @@ import (
 	_ "net/http/pprof" // registers itself, as expvar does, in http.DefaultServeMux
 	"time"
 
-	"chat/internal/ratelimit"
+	"example.com/chat/internal/ratelimit"
 )
 
 // counters count what happens in a chat. Any goroutine may use them.

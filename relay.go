@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/relay"
+	"example.com/chat/internal/relay"
 )
 
 const (

@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/relay"
-	"chat/internal/wstest"
+	"example.com/chat/internal/relay"
+	"example.com/chat/internal/wstest"
 )
 
 // relayedChat is a chat with -relay, over sockets or in a bubble.

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"chat/internal/relay"
+	"example.com/chat/internal/relay"
 )
 
 const (

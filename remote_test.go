@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/relay"
-	"chat/internal/wstest"
+	"example.com/chat/internal/relay"
+	"example.com/chat/internal/wstest"
 )
 
 // What is said at another chat is heard in the same rooms here, in order, with what is said here.

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"chat/internal/ws"
+	"example.com/chat/internal/ws"
 )
 
 const (

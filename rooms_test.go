@@ -17,9 +17,9 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/state"
-	"chat/internal/ws"
-	"chat/internal/wstest"
+	"example.com/chat/internal/state"
+	"example.com/chat/internal/ws"
+	"example.com/chat/internal/wstest"
 )
 
 // joinRoom connects to a target such as /lobby/ws.

@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"chat/internal/state"
-	"chat/internal/ws"
+	"example.com/chat/internal/state"
+	"example.com/chat/internal/ws"
 )
 
 // A room remembers this many senders that have no connection. Beyond it the one that left first is

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/state"
-	"chat/internal/wstest"
+	"example.com/chat/internal/state"
+	"example.com/chat/internal/wstest"
 )
 
 // joinAs joins a room as a sender, and returns the number of its last message that the room has.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"chat/assets"
+	"example.com/chat/assets"
 )
 
 const (

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // TestMain fails if a goroutine of a chat outlives the tests.

@@ -7,7 +7,7 @@ import (
 	"maps"
 	"time"
 
-	"chat/internal/state"
+	"example.com/chat/internal/state"
 )
 
 const (

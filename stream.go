@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/relay"
-	"chat/internal/state"
-	"chat/internal/ws"
+	"example.com/chat/internal/relay"
+	"example.com/chat/internal/state"
+	"example.com/chat/internal/ws"
 )
 
 // Lines are joined into one message up to this many bytes. A line that is longer goes alone.

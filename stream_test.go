@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // announcement is what the chat tells a client that joins with ?since=.

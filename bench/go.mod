@@ -1,4 +1,4 @@
-module chat/bench
+module example.com/chat/bench
 
 go 1.26.0
 

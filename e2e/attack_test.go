@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // An attack is what each of some attackers does, again and again until ctx is done.

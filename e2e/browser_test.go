@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 
 	"golang.org/x/net/websocket"
 )

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // BenchmarkBesideAFlood measures how long a line takes in a quiet room while ten clients say what they can:

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // Without a connection a bar says so, and what becomes of messages. Afterwards the log has one line,

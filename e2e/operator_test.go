@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ws"
-	"chat/internal/wstest"
+	"example.com/chat/internal/ws"
+	"example.com/chat/internal/wstest"
 )
 
 // vars are the counters that /debug/vars shows.

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 func TestCommandLine(t *testing.T) {

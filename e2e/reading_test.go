@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // scriptedChat serves the page, and a WebSocket that sends each client some messages, those that are []byte as

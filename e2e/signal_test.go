@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ws"
-	"chat/internal/wstest"
+	"example.com/chat/internal/ws"
+	"example.com/chat/internal/wstest"
 )
 
 // A signal stops the program as nothing else does, with exit status 0; another ends it

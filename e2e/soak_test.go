@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 var soakFor = flag.Duration("soak", 3*time.Second, "how long TestSoak lasts; from a minute on it looks at the heap, too")

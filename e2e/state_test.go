@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // regular is a person in a room who comes back with the position after each loss of connection.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // Shift and Enter break a line; the input grows to six. On the wire a message is one line, with U+2028.

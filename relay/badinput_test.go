@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // Within that time a relay that can't work has said so and ended: machines are busy.

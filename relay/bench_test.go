@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/net/websocket"
 
-	"chat/internal/relay"
-	"chat/internal/wstest"
+	"example.com/chat/internal/relay"
+	"example.com/chat/internal/wstest"
 )
 
 // BenchmarkRelay has a person at one chat say lines of 64 bytes at some rate. One listener is there, and others are at

@@ -1,11 +1,11 @@
-module chat/relay
+module example.com/chat/relay
 
 go 1.26.0
 
-replace chat => ../
+replace example.com/chat => ../
 
 require (
-	chat v0.0.0-00010101000000-000000000000
+	example.com/chat v0.0.0-00010101000000-000000000000
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	golang.org/x/net v0.62.0

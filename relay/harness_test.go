@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // The programs under test, and NATS' server of the version that go.mod names. TestMain builds them.

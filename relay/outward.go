@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"chat/internal/relay"
+	"example.com/chat/internal/relay"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // Every listener hears every line of every speaker exactly once, in the speaker's order, wherever both are

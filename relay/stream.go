@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"chat/internal/relay"
+	"example.com/chat/internal/relay"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // 50,000 lines a second, of 64 bytes, go through three chats, and nobody misses one. A machine that is slower takes

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // What changes in the files is taken over, if it is a certificate and its key.

@@ -21,7 +21,7 @@ import (
 	"strings"
 	"syscall"
 
-	"chat/internal/relay"
+	"example.com/chat/internal/relay"
 )
 
 // Stream is what is kept of a room.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"chat/internal/relay"
-	"chat/internal/wstest"
+	"example.com/chat/internal/relay"
+	"example.com/chat/internal/wstest"
 )
 
 // writeForever is an environment variable with a directory: TestMain then saves streams there until

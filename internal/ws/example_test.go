@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ws"
+	"example.com/chat/internal/ws"
 )
 
 // maxMessage is how many bytes a message of echo's clients may have.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // Each request gets the status that RFC 6455 and 9110 ask for.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/ws/rfc6455"
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
+	"example.com/chat/internal/wstest/rfc6455"
 )
 
 // startEcho runs an echo server until the end of the test.

@@ -10,7 +10,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
-	"chat/bench/server/hub"
+	"example.com/chat/bench/server/hub"
 )
 
 func main() {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/lxzan/gws"
 
-	"chat/bench/server/hub"
+	"example.com/chat/bench/server/hub"
 )
 
 type handler struct {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/olahol/melody"
 
-	"chat/bench/server/hub"
+	"example.com/chat/bench/server/hub"
 )
 
 func main() {

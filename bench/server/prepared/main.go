@@ -9,7 +9,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"chat/bench/server/hub"
+	"example.com/chat/bench/server/hub"
 )
 
 func main() {

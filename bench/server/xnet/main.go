@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/bench/server/hub"
+	"example.com/chat/bench/server/hub"
 )
 
 func main() {

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"chat/internal/wstest"
+	"example.com/chat/internal/wstest"
 )
 
 // Limit is the length in bytes of the longest message that the server takes.
