@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 )
 
@@ -53,9 +54,9 @@ type relayServer struct {
 	began  int64  // when, in milliseconds since 1970, less clockSkew
 
 	mu       sync.Mutex          // may be taken while rooms.mu is held, and not the other way round
-	position relay.Position      // of the last message that came in
-	heard    relay.Marks         // of all rooms together, with a backlog that is not said yet
-	passed   relay.Marks         // the same of what the Hubs have
+	position relay.Cursor        // of the last message that came in
+	heard    once.Marks          // of all rooms together, with a backlog that is not said yet
+	passed   once.Marks          // the same of what the Hubs have
 	people   map[string]presence // by origin
 	conns    sync.WaitGroup      // waits for the connections to close
 
@@ -77,8 +78,8 @@ func newRelayServer(r *rooms, streams map[string]stream, kept []byte) *relayServ
 		outbox: relay.NewOutbox(),
 		origin: rand.Text(),
 		began:  time.Now().Add(-clockSkew).UnixMilli(),
-		heard:  make(relay.Marks),
-		passed: make(relay.Marks),
+		heard:  make(once.Marks),
+		passed: make(once.Marks),
 		people: make(map[string]presence),
 	}
 	s.wantsBacklog.Store(true)
@@ -86,7 +87,7 @@ func newRelayServer(r *rooms, streams map[string]stream, kept []byte) *relayServ
 		s.heard.Merge(restored.marks)
 	}
 	if m, err := relay.Decode(kept); err == nil && m.Hello != nil {
-		s.outbox, s.origin, s.position = relay.RestoreOutbox(m, m.Hello.Asked), m.Hello.Origin, m.Hello.Position
+		s.outbox, s.origin, s.position = relay.RestoreOutbox(m, m.Hello.Asked), m.Hello.Origin, m.Hello.Cursor
 		s.heard.Merge(m.Hello.Heard)
 		s.passed.Merge(m.Hello.Heard)
 	}
@@ -240,7 +241,7 @@ func (c *relayConn) read(ctx context.Context) error {
 			}
 		case m.People != nil:
 			c.server.hearPeople(m.Origin, m.People)
-		case m.Position != nil:
+		case m.Cursor != nil:
 			if err := c.hear(ctx, m); err != nil {
 				return err
 			}
@@ -292,7 +293,7 @@ func (c *relayConn) send(m relay.Message) error {
 func (s *relayServer) hello() *relay.Hello {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &relay.Hello{Origin: s.origin, Asked: s.outbox.Asked(), Position: s.position, Backlog: s.wantsBacklog.Load()}
+	return &relay.Hello{Origin: s.origin, Asked: s.outbox.Asked(), Cursor: s.position, Backlog: s.wantsBacklog.Load()}
 }
 
 // read returns the lines that a relay asks for, or a channel that is closed when there may be some. It counts

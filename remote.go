@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"example.com/chat/internal/lines"
+	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 )
 
@@ -60,7 +62,7 @@ func (c *relayConn) hear(ctx context.Context, m relay.Message) error {
 		}
 	}
 	if !m.Backlog {
-		c.server.setPosition(ctx, *m.Position, m.Origin, said)
+		c.server.setPosition(ctx, *m.Cursor, m.Origin, said)
 	}
 	return ctx.Err()
 }
@@ -73,7 +75,7 @@ func (s *relayServer) linesOf(m relay.Message) (said relay.Message, ok bool) {
 	}
 	said, err := relay.DecodeLines(m.Body)
 	if err != nil {
-		slog.Warn("a message in the stream is skipped", "seq", m.Position.Seq, "origin", m.Origin, "err", err)
+		slog.Warn("a message in the stream is skipped", "seq", m.Cursor.Seq, "origin", m.Origin, "err", err)
 		return said, false
 	}
 	s.noteHeard(m.Origin, said)
@@ -84,22 +86,22 @@ func (s *relayServer) linesOf(m relay.Message) (said relay.Message, ok bool) {
 func (s *relayServer) noteHeard(origin string, said relay.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if mark, ok := s.heard[origin]; ok && said.First > mark.Number+1 {
-		missing := said.First - mark.Number - 1
+	if mark, ok := s.heard[origin]; ok && said.First > uint64(mark.Number)+1 {
+		missing := said.First - uint64(mark.Number) - 1
 		s.rooms.counters.relayMissed.Add(int64(missing))
-		slog.Warn("lines of another chat are missing", "origin", origin, "lines", missing, "from", mark.Number+1)
+		slog.Warn("lines of another chat are missing", "origin", origin, "lines", missing, "from", uint64(mark.Number)+1)
 	}
-	s.heard.Hear(origin, said.First, said.Next()-said.First, time.Now())
+	s.heard.Accept(origin, said.First, said.Next()-said.First, time.Now())
 }
 
 // remoteFrames returns the lines of a message in frames, each with its room.
 func remoteFrames(origin string, m relay.Message, now time.Time) iter.Seq2[string, remoteFrame] {
 	return func(yield func(string, remoteFrame) bool) {
 		number, text := m.First, m.Body
-		for _, said := range m.Said {
-			var lines []byte
-			lines, text = relay.Cut(text, said.Lines)
-			for part := range parts(lines) {
+		for _, said := range m.Segments {
+			var cut []byte
+			cut, text = lines.Cut(text, said.Lines)
+			for part := range parts(cut) {
 				f := remoteFrame{origin, number, uint64(countLines(part)), textFrame(bytes.ToValidUTF8(part, []byte("\uFFFD")))}
 				if said.At > 0 && said.At < now.Add(-remoteDelay).UnixMilli() {
 					f.frame.said = said.At
@@ -145,7 +147,7 @@ func (s *relayServer) say(ctx context.Context, room string, f remoteFrame) {
 
 // setPosition notes the position of a message whose lines the Hubs have, and all lines before it. While the chat drains
 // they may not have them.
-func (s *relayServer) setPosition(ctx context.Context, p relay.Position, origin string, said relay.Message) {
+func (s *relayServer) setPosition(ctx context.Context, p relay.Cursor, origin string, said relay.Message) {
 	if s.rooms.isDraining() {
 		return
 	}
@@ -155,13 +157,13 @@ func (s *relayServer) setPosition(ctx context.Context, p relay.Position, origin 
 		return
 	}
 	s.position = p
-	if len(said.Said) > 0 {
-		s.passed.Hear(origin, said.First, said.Next()-said.First, time.Now())
+	if len(said.Segments) > 0 {
+		s.passed.Accept(origin, said.First, said.Next()-said.First, time.Now())
 	}
 }
 
 // marks returns the marks for a room that is opened: what was heard before is not for it, also if it comes again.
-func (s *relayServer) marks() relay.Marks {
+func (s *relayServer) marks() once.Marks {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.passed)
@@ -266,7 +268,7 @@ func (h *Hub) takeRemote() {
 		h.waiting[0] = remoteFrame{}
 		h.waiting = h.waiting[1:]
 		h.waitingCost -= f.cost()
-		known := h.stream.marks.Hear(f.origin, f.first, f.lines, time.Now())
+		known := h.stream.marks.Accept(f.origin, f.first, f.lines, time.Now())
 		if f.frame == nil {
 			continue
 		}
@@ -285,7 +287,7 @@ func (h *Hub) passOn(now time.Time) {
 	}
 	lines := slices.Concat(h.local...)
 	last, n := h.rooms.relays.outbox.Add(h.name, lines, now), uint64(countLines(lines))
-	h.stream.marks.Hear(h.rooms.relays.origin, last+1-n, n, now)
+	h.stream.marks.Accept(h.rooms.relays.origin, last+1-n, n, now)
 	clear(h.local)
 	h.local = h.local[:0]
 }

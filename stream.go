@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/lines"
+	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 	"example.com/chat/internal/state"
 	"example.com/chat/internal/ws"
@@ -74,8 +76,8 @@ type stream struct {
 	end     position    // behind the last frame
 	frames  []heldFrame // oldest first
 
-	senders senders     // whose messages are in it
-	marks   relay.Marks // whose lines of other chats are in it, and of runs of this one
+	senders senders    // whose messages are in it
+	marks   once.Marks // whose lines of other chats are in it, and of runs of this one
 
 	former []state.Run // of which positions are known, oldest first
 	saved  int64       // up to which line a file held it when it began, or -1
@@ -92,7 +94,7 @@ type heldFrame struct {
 }
 
 func newStream(history int) stream {
-	return stream{epoch: rand.Text(), history: uint64(history), senders: newSenders(), marks: make(relay.Marks), saved: -1}
+	return stream{epoch: rand.Text(), history: uint64(history), senders: newSenders(), marks: make(once.Marks), saved: -1}
 }
 
 // restoreStream returns the stream that was written as s. If that is not complete, because the program
@@ -208,7 +210,7 @@ func withoutLines(f *frame, n int) *frame {
 	if n == 0 {
 		return f
 	}
-	_, rest := relay.Cut(f.lines, n)
+	_, rest := lines.Cut(f.lines, n)
 	if len(rest) == 0 {
 		return nil
 	}

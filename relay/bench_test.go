@@ -240,7 +240,7 @@ func fillStream(b *testing.B, url string, messages int) error {
 		return err
 	}
 	for n := range messages {
-		m := relay.Message{First: uint64(n + 1), Said: []relay.Said{{Room: fmt.Sprint("room", n%50), Lines: 1, At: time.Now().UnixMilli()}}, Body: fmt.Appendf(nil, "%-63d\n", n)}
+		m := relay.Message{First: uint64(n + 1), Segments: []relay.Segment{{Room: fmt.Sprint("room", n%50), Lines: 1, At: time.Now().UnixMilli()}}, Body: fmt.Appendf(nil, "%-63d\n", n)}
 		if _, err := js.PublishAsync("chat.lines.SPEAKER", m.Encode()); err != nil {
 			return err
 		}

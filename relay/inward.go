@@ -94,7 +94,7 @@ func (s *session) newReader(ctx context.Context) (*reader, error) {
 func (r *reader) start(ctx context.Context) (config jetstream.ConsumerConfig, err error) {
 	s := r.session
 	config = jetstream.ConsumerConfig{FilterSubject: s.lines.subject("*"), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerWait}
-	position := s.in.hello.Position
+	position := s.in.hello.Cursor
 	known, err := s.lines.holds(ctx, position)
 	if err != nil {
 		return config, err
@@ -124,9 +124,9 @@ func (r *reader) startBacklog(ctx context.Context, known bool) error {
 	if err != nil {
 		return fmt.Errorf("what is in the stream: %w", err)
 	}
-	position := r.session.in.hello.Position
+	position := r.session.in.hello.Cursor
 	if info.State.Msgs == 0 || known && position.Seq == info.State.LastSeq {
-		return r.session.in.send(relay.Message{Position: &position})
+		return r.session.in.send(relay.Message{Cursor: &position})
 	}
 	r.backlog = info.State.LastSeq
 	return nil
@@ -141,12 +141,12 @@ func (r *reader) relay(msg jetstream.Msg) error {
 	if r.received++; meta.Sequence.Consumer != r.received {
 		return errors.New("reading the stream: messages are missing") // the next session asks for them
 	}
-	position := relay.Position{Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano()}
+	position := relay.Cursor{Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano()}
 	ends := r.backlog > 0 && (position.Seq >= r.backlog || meta.NumPending == 0)
 	if ends {
 		r.backlog = 0
 	}
-	m := relay.Message{Position: &position, Backlog: r.backlog > 0}
+	m := relay.Message{Cursor: &position, Backlog: r.backlog > 0}
 	if m.Origin = originOf(msg.Subject()); m.Origin != r.session.origin() {
 		m.Body = msg.Data()
 	} else if r.skipped++; r.skipped < positionEvery && !ends {

@@ -57,7 +57,7 @@ func (s *session) receiveLines() (relay.Message, error) {
 	for {
 		s.out.SetReadDeadline(time.Now().Add(chatSilence))
 		m, err := s.out.receive()
-		if err != nil || len(m.Said) > 0 {
+		if err != nil || len(m.Segments) > 0 {
 			return m, err
 		}
 		if m.People != nil {
@@ -73,7 +73,7 @@ func (s *session) receiveLines() (relay.Message, error) {
 // are of its message. A line that NATS does not take is left out.
 func (s *session) put(ctx context.Context, m relay.Message, after uint64) (seq, next uint64, err error) {
 	if size := len(m.Encode()); size > s.maxMessage() {
-		slog.Error("a line was not passed on: it is longer than NATS, or the stream, takes", "number", m.First, "room", m.Said[0].Room, "bytes", size, "limit", s.maxMessage())
+		slog.Error("a line was not passed on: it is longer than NATS, or the stream, takes", "number", m.First, "room", m.Segments[0].Room, "bytes", size, "limit", s.maxMessage())
 		return after, m.Next(), nil
 	}
 	seq, conflict, err := s.lines.publish(ctx, s.origin(), m, after)

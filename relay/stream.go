@@ -173,7 +173,7 @@ func (l *lines) publish(ctx context.Context, origin string, m relay.Message, aft
 }
 
 // holds reports whether the message at p is still the one that it was.
-func (l *lines) holds(ctx context.Context, p relay.Position) (bool, error) {
+func (l *lines) holds(ctx context.Context, p relay.Cursor) (bool, error) {
 	if p.Seq == 0 {
 		return false, nil
 	}

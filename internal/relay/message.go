@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"example.com/chat/internal/once"
 	"fmt"
 	"slices"
 )
@@ -23,12 +24,12 @@ type Message struct {
 	Ask    *Ask           `json:"ask,omitempty"`
 	People map[string]int `json:"people,omitzero"` // how many there are in each room, without those that have none
 
-	First uint64 `json:"first,omitempty"` // number of the first line
-	Said  []Said `json:"said,omitempty"`  // in which room they were said, and when
+	First    uint64    `json:"first,omitempty"` // number of the first line
+	Segments []Segment `json:"said,omitempty"`  // in which room they were said, and when
 
 	// From the stream: Body is a message with lines, or nothing if only the position is told.
-	Position *Position `json:"position,omitempty"` // of the message
-	Backlog  bool      `json:"backlog,omitempty"`  // more follows of what was there before a chat that has just started
+	Cursor  *Cursor `json:"position,omitempty"` // of the message
+	Backlog bool    `json:"backlog,omitempty"`  // more follows of what was there before a chat that has just started
 
 	Origin string `json:"origin,omitempty"` // which chat has said the lines, or has the people; from the relay
 
@@ -37,16 +38,16 @@ type Message struct {
 
 // Hello is the first message from a chat.
 type Hello struct {
-	Origin   string   `json:"origin"`            // of the chat
-	Asked    uint64   `json:"asked"`             // the highest number that a relay has asked for
-	Position Position `json:"position"`          // that a relay has told last
-	Backlog  bool     `json:"backlog,omitempty"` // the chat has just started, and wants a backlog
-	Heard    Marks    `json:"heard,omitempty"`   // what the chat has heard; in what it keeps at a stop
+	Origin  string     `json:"origin"`            // of the chat
+	Asked   uint64     `json:"asked"`             // the highest number that a relay has asked for
+	Cursor  Cursor     `json:"position"`          // that a relay has told last
+	Backlog bool       `json:"backlog,omitempty"` // the chat has just started, and wants a backlog
+	Heard   once.Marks `json:"heard,omitempty"`   // what the chat has heard; in what it keeps at a stop
 }
 
 // Position is a message in the stream. With its time it can be told from another one that has the same sequence,
 // because the stream lost its end. The zero Position is the stream's beginning.
-type Position struct {
+type Cursor struct {
 	Seq  uint64 `json:"seq"`
 	Time int64  `json:"time"` // when it was stored, in nanoseconds since 1970
 }
@@ -59,7 +60,7 @@ type Ask struct {
 }
 
 // Said says of some lines in which room they were said, and when.
-type Said struct {
+type Segment struct {
 	Room  string `json:"room"`
 	Lines int    `json:"lines"` // at least one
 	At    int64  `json:"at"`    // milliseconds since 1970
@@ -122,29 +123,20 @@ func DecodeLines(b []byte) (m Message, err error) {
 // hasLines reports whether m has lines, and says of each where it was said.
 func (m Message) hasLines() bool {
 	left := bytes.Count(m.Body, []byte{'\n'})
-	for _, said := range m.Said {
+	for _, said := range m.Segments {
 		if said.Lines < 1 || said.Lines > left {
 			return false
 		}
 		left -= said.Lines
 	}
-	return left == 0 && len(m.Said) > 0 && m.Body[len(m.Body)-1] == '\n' && m.First > 0
+	return left == 0 && len(m.Segments) > 0 && m.Body[len(m.Body)-1] == '\n' && m.First > 0
 }
 
 // Next returns the number behind those of m's lines.
 func (m Message) Next() uint64 {
 	next := m.First
-	for _, said := range m.Said {
+	for _, said := range m.Segments {
 		next += uint64(said.Lines)
 	}
 	return next
-}
-
-// Cut returns the first n lines of text, and the rest. There are as many.
-func Cut(text []byte, n int) (first, rest []byte) {
-	end := 0
-	for range n {
-		end += bytes.IndexByte(text[end:], '\n') + 1
-	}
-	return text[:end:end], text[end:]
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"example.com/chat/internal/lines"
 	"reflect"
 	"testing"
 )
@@ -9,12 +10,12 @@ import (
 // messages are some of each kind.
 var messages = []Message{
 	{},
-	{Hello: &Hello{Origin: "A", Asked: 7, Position: Position{9, 3}, Backlog: true}},
+	{Hello: &Hello{Origin: "A", Asked: 7, Cursor: Cursor{9, 3}, Backlog: true}},
 	{Ask: &Ask{From: 1 << 62, Limit: -1}},
 	{People: map[string]int{"": 1, "lobby": 1 << 30}},
 	{Origin: "A", People: map[string]int{}}, // which is not the same as nil
-	{Origin: "A", Position: &Position{1<<64 - 1, -1}, Backlog: true, Body: []byte("{}\nx\n")},
-	{First: 1, Said: []Said{{"", 2, -1}, {"a room", 1, 1<<63 - 1}}, Body: []byte("one\n\n \xff\x00{}\r\n")},
+	{Origin: "A", Cursor: &Cursor{1<<64 - 1, -1}, Backlog: true, Body: []byte("{}\nx\n")},
+	{First: 1, Segments: []Segment{{"", 2, -1}, {"a room", 1, 1<<63 - 1}}, Body: []byte("one\n\n \xff\x00{}\r\n")},
 }
 
 // A message is decoded as it was encoded.
@@ -74,23 +75,9 @@ func TestNext(t *testing.T) {
 	for _, test := range []struct {
 		m    Message
 		want uint64
-	}{{Message{First: 5}, 5}, {Message{First: 5, Said: []Said{{Lines: 2}, {Lines: 3}}}, 10}} {
+	}{{Message{First: 5}, 5}, {Message{First: 5, Segments: []Segment{{Lines: 2}, {Lines: 3}}}, 10}} {
 		if got := test.m.Next(); got != test.want {
 			t.Errorf("%+v: %d, want %d", test.m, got, test.want)
-		}
-	}
-}
-
-// What is cut off can't be changed by appending to what is before it.
-func TestCut(t *testing.T) {
-	for _, test := range []struct {
-		n           int
-		first, rest string
-	}{{0, "", "a\n\nb\n"}, {1, "a\n", "\nb\n"}, {2, "a\n\n", "b\n"}, {3, "a\n\nb\n", ""}} {
-		first, rest := Cut([]byte("a\n\nb\n"), test.n)
-		_ = append(first, 'x')
-		if string(first) != test.first || string(rest) != test.rest {
-			t.Errorf("%d: %q and %q", test.n, first, rest)
 		}
 	}
 }
@@ -122,16 +109,16 @@ func FuzzDecode(f *testing.F) {
 
 // checkLines expects that each line of m has a room and a number.
 func checkLines(t *testing.T, m Message) {
-	text, lines := m.Body, uint64(0)
-	for _, said := range m.Said {
+	text, count := m.Body, uint64(0)
+	for _, said := range m.Segments {
 		var some []byte
-		some, text = Cut(text, said.Lines)
+		some, text = lines.Cut(text, said.Lines)
 		if n := bytes.Count(some, []byte{'\n'}); n != said.Lines || n == 0 {
 			t.Errorf("%d lines in place of %d", n, said.Lines)
 		}
-		lines += uint64(said.Lines)
+		count += uint64(said.Lines)
 	}
-	if len(text) > 0 || m.Next() != m.First+lines || m.Next() < m.First {
-		t.Errorf("%d bytes of no line, %d lines from %d to %d", len(text), lines, m.First, m.Next())
+	if len(text) > 0 || m.Next() != m.First+count || m.Next() < m.First {
+		t.Errorf("%d bytes of no line, %d lines from %d to %d", len(text), count, m.First, m.Next())
 	}
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"example.com/chat/internal/lines"
 	"math"
 	"sort"
 	"sync"
@@ -50,7 +51,7 @@ type askedAt struct {
 
 // entry is what was said at once in a room.
 type entry struct {
-	said  Said
+	said  Segment
 	first uint64 // number of the first line
 	lines []byte
 }
@@ -81,10 +82,10 @@ func RestoreOutbox(held Message, asked uint64) *Outbox {
 		return o
 	}
 	text := held.Body
-	for _, said := range held.Said {
-		var lines []byte
-		lines, text = Cut(text, said.Lines)
-		o.add(said, lines)
+	for _, said := range held.Segments {
+		var part []byte
+		part, text = lines.Cut(text, said.Lines)
+		o.add(said, part)
 	}
 	return o
 }
@@ -94,7 +95,7 @@ func RestoreOutbox(held Message, asked uint64) *Outbox {
 func (o *Outbox) Add(room string, lines []byte, at time.Time) (last uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.add(Said{room, bytes.Count(lines, []byte{'\n'}), at.UnixMilli()}, lines)
+	o.add(Segment{room, bytes.Count(lines, []byte{'\n'}), at.UnixMilli()}, lines)
 	o.trim()
 	if o.added != nil {
 		close(o.added)
@@ -104,7 +105,7 @@ func (o *Outbox) Add(room string, lines []byte, at time.Time) (last uint64) {
 }
 
 // add adds an entry. o.mu is locked, or nobody else knows o.
-func (o *Outbox) add(said Said, lines []byte) {
+func (o *Outbox) add(said Segment, lines []byte) {
 	e := entry{said, o.next, lines}
 	o.entries = append(o.entries, e)
 	o.size += e.cost()
@@ -180,7 +181,7 @@ func (o *Outbox) skipTo(number uint64) (lost uint64) {
 // from returns the part of e that begins with a line.
 func (e entry) from(line uint64) entry {
 	n := int(line - e.first)
-	_, e.lines = Cut(e.lines, n)
+	_, e.lines = lines.Cut(e.lines, n)
 	e.first = line
 	e.said.Lines -= n
 	return e
@@ -189,10 +190,10 @@ func (e entry) from(line uint64) entry {
 // add adds e to m, or as many of its lines as make m no larger than limit bytes, but at least one line in all. It
 // reports whether these are all.
 func (m *Message) add(e entry, limit int) (all bool) {
-	if last := len(m.Said) - 1; last < 0 || !m.Said[last].joins(e.said) {
-		m.Said = append(m.Said, Said{Room: e.said.Room, At: e.said.At})
+	if last := len(m.Segments) - 1; last < 0 || !m.Segments[last].joins(e.said) {
+		m.Segments = append(m.Segments, Segment{Room: e.said.Room, At: e.said.At})
 	}
-	limit -= saidCost*len(m.Said) + len(m.Body)
+	limit -= saidCost*len(m.Segments) + len(m.Body)
 	n, size := e.said.Lines, len(e.lines)
 	if size > limit {
 		n, size = fitting(e.lines, limit)
@@ -200,17 +201,17 @@ func (m *Message) add(e entry, limit int) (all bool) {
 	if n == 0 && len(m.Body) == 0 {
 		n, size = 1, bytes.IndexByte(e.lines, '\n')+1
 	}
-	last := &m.Said[len(m.Said)-1]
+	last := &m.Segments[len(m.Segments)-1]
 	last.Lines += n
 	if last.Lines == 0 {
-		m.Said = m.Said[:len(m.Said)-1]
+		m.Segments = m.Segments[:len(m.Segments)-1]
 	}
 	m.Body = append(m.Body, e.lines[:size]...)
 	return n == e.said.Lines
 }
 
 // joins reports whether other, which was said after s, can be told with it.
-func (s Said) joins(other Said) bool {
+func (s Segment) joins(other Segment) bool {
 	return s.Room == other.Room && other.At-s.At < saidPrecision && other.At >= s.At
 }
 

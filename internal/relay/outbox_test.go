@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"example.com/chat/internal/lines"
 	"fmt"
 	"math"
 	"reflect"
@@ -12,7 +13,7 @@ import (
 
 var start = time.UnixMilli(1_000_000)
 
-// say adds numbered lines, each by itself, and returns them as lines does.
+// say adds numbered lines, each by itself, and returns them as linesOf does.
 func say(o *Outbox, room string, from, to int) (said []string) {
 	for n := from; n < to; n++ {
 		o.Add(room, fmt.Appendf(nil, "line %d\n", n), start)
@@ -21,12 +22,12 @@ func say(o *Outbox, room string, from, to int) (said []string) {
 	return said
 }
 
-// lines returns the lines of m, each with its number and its room.
-func lines(m Message) (all []string) {
+// linesOf returns the lines of m, each with its number and its room.
+func linesOf(m Message) (all []string) {
 	text, number := m.Body, m.First
-	for _, said := range m.Said {
+	for _, said := range m.Segments {
 		var some []byte
-		some, text = Cut(text, said.Lines)
+		some, text = lines.Cut(text, said.Lines)
 		for line := range strings.Lines(string(some)) {
 			all = append(all, fmt.Sprintf("%d %s: %s", number, said.Room, strings.TrimSuffix(line, "\n")))
 			number++
@@ -39,7 +40,7 @@ func lines(m Message) (all []string) {
 func read(t *testing.T, o *Outbox, ask Ask, lost uint64, want []string) Message {
 	t.Helper()
 	m, gotLost, added := o.Read(ask)
-	if got := lines(m); !slices.Equal(got, want) || gotLost != lost || (added == nil) != (len(want) > 0) {
+	if got := linesOf(m); !slices.Equal(got, want) || gotLost != lost || (added == nil) != (len(want) > 0) {
 		t.Errorf("%+v: got %.300q, lost %d; want %.300q, lost %d", ask, got, gotLost, want, lost)
 	}
 	return m
@@ -104,10 +105,10 @@ func TestOutboxLimit(t *testing.T) {
 		{5, 0, 1}, {5, saidCost + 1000, 1}, {5, saidCost + 1002, 1}, {5, saidCost + 1003, 2}, {7, 0, 1},
 	} {
 		m, _, _ := o.Read(Ask{test.from, test.limit})
-		if got := len(lines(m)); got != test.lines || m.First != test.from {
+		if got := len(linesOf(m)); got != test.lines || m.First != test.from {
 			t.Errorf("from %d, limit %d: %d lines from %d, want %d", test.from, test.limit, got, m.First, test.lines)
 		}
-		if got, err := Decode(m.Encode()); err != nil || !slices.Equal(lines(got), lines(m)) {
+		if got, err := Decode(m.Encode()); err != nil || !slices.Equal(linesOf(got), linesOf(m)) {
 			t.Errorf("from %d, limit %d: got %+v, %v", test.from, test.limit, got, err)
 		}
 	}
@@ -135,8 +136,8 @@ func TestOutboxJoins(t *testing.T) {
 		o.Add(said.room, []byte("x\n"), time.UnixMilli(said.at))
 	}
 	m, _, _ := o.Read(Ask{1, math.MaxInt})
-	if want := []Said{{"", 2, 5000}, {"", 1, 6000}, {"", 1, 5999}, {"a", 2, 5999}, {"", 1, 5999}}; !slices.Equal(m.Said, want) {
-		t.Errorf("got %v, want %v", m.Said, want)
+	if want := []Segment{{"", 2, 5000}, {"", 1, 6000}, {"", 1, 5999}, {"a", 2, 5999}, {"", 1, 5999}}; !slices.Equal(m.Segments, want) {
+		t.Errorf("got %v, want %v", m.Segments, want)
 	}
 }
 
@@ -255,7 +256,7 @@ func TestSnapshot(t *testing.T) {
 
 // A snapshot that says more of its lines than it has is one without lines.
 func TestForgedSnapshot(t *testing.T) {
-	forged := Message{First: 1, Said: []Said{{Room: "", Lines: 1 << 40}}, Body: []byte("one\n")}
+	forged := Message{First: 1, Segments: []Segment{{Room: "", Lines: 1 << 40}}, Body: []byte("one\n")}
 	if m, _, added := RestoreOutbox(forged, 0).Read(Ask{From: 1, Limit: 100}); added == nil {
 		t.Errorf("read %+v", m)
 	}

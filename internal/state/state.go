@@ -21,7 +21,7 @@ import (
 	"strings"
 	"syscall"
 
-	"example.com/chat/internal/relay"
+	"example.com/chat/internal/once"
 )
 
 // Stream is what is kept of a room.
@@ -31,8 +31,8 @@ type Stream struct {
 	Frames []Frame // the last of them, oldest first
 	Former []Run   // runs before, oldest first
 
-	Senders []Sender    // whose messages may be sent again
-	Marks   relay.Marks // up to where lines of chats were heard that may come again
+	Senders []Sender   // whose messages may be sent again
+	Marks   once.Marks // up to where lines of chats were heard that may come again
 }
 
 // Sender is a client that numbers its messages.
@@ -223,8 +223,8 @@ type header struct {
 	Said   [][2]int64 `json:"said"` // of each frame: how many lines, and when
 	Former []Run      `json:"former,omitempty"`
 
-	Senders []Sender    `json:"senders,omitempty"`
-	Marks   relay.Marks `json:"marks,omitempty"`
+	Senders []Sender   `json:"senders,omitempty"`
+	Marks   once.Marks `json:"marks,omitempty"`
 }
 
 // trailerLength is the length of the last line of a file: the CRC-32 (IEEE 802.3) of all before it.

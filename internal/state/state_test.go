@@ -67,7 +67,7 @@ func TestSaveAndLoad(t *testing.T) {
 		"":      numbered(1000),
 		"lobby": {Epoch: "E", Lines: 3, Frames: []Frame{{[]byte("\n\n"), 5}, {[]byte("\x00 <&> \u2028 ✓\n"), 6}}},
 		"empty": {Epoch: "F"},
-		"-":     {Epoch: "G", Lines: 1 << 60, Former: []Run{{"E", 5}, {"F", 1 << 50}}, Senders: []Sender{{"ann", 7}}, Marks: relay.Marks{"A": {Number: 1 << 62, Heard: 5}, "B": {}}},
+		"-":     {Epoch: "G", Lines: 1 << 60, Former: []Run{{"E", 5}, {"F", 1 << 50}}, Senders: []Sender{{"ann", 7}}, Marks: once.Marks{"A": {Number: 1 << 62, Heard: 5}, "B": {}}},
 	}
 	for room, s := range streams {
 		if err := d.Save(room, numbered(7)); err != nil {

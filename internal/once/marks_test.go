@@ -1,4 +1,4 @@
-package relay
+package once
 
 import (
 	"fmt"
@@ -8,12 +8,12 @@ import (
 )
 
 // Of lines that come, those up to the mark of their origin are known. A mark never goes back.
-func TestHear(t *testing.T) {
+func TestMarks(t *testing.T) {
 	marks := make(Marks)
 	for _, test := range []struct {
 		origin              string
 		first, lines, known uint64
-		mark                uint64
+		mark                Mark
 	}{
 		{"a", 1, 3, 0, 3},
 		{"a", 1, 3, 3, 3},
@@ -27,7 +27,7 @@ func TestHear(t *testing.T) {
 		{"c", 1 << 62, 5, 0, 1<<62 + 4},
 		{"c", 1 << 62, 6, 5, 1<<62 + 5},
 	} {
-		if known := marks.Hear(test.origin, test.first, test.lines, start); known != test.known || marks[test.origin].Number != test.mark {
+		if known := marks.Accept(test.origin, test.first, test.lines, start); known != test.known || marks[test.origin].Number != test.mark {
 			t.Errorf("%s: %d lines from %d: %d known, mark %d; want %d, %d", test.origin, test.lines, test.first, known, marks[test.origin].Number, test.known, test.mark)
 		}
 	}
@@ -37,12 +37,12 @@ func TestHear(t *testing.T) {
 func TestMarksAreBounded(t *testing.T) {
 	marks := make(Marks)
 	for n := range maxMarks {
-		marks.Hear(fmt.Sprint(n), 1, 1, start.Add(time.Duration(n)*time.Second))
+		marks.Accept(fmt.Sprint(n), 1, 1, start.Add(time.Duration(n)*time.Second))
 	}
 	later := start.Add(time.Hour)
-	marks.Hear("0", 1, 1, later) // who is heard again, although nothing is new
+	marks.Accept("0", 1, 1, later) // who is heard again, although nothing is new
 	for n := range 3 {
-		marks.Hear(fmt.Sprint("new ", n), 1, 1, later)
+		marks.Accept(fmt.Sprint("new ", n), 1, 1, later)
 	}
 	for origin, want := range map[string]bool{"0": true, "1": false, "2": false, "3": false, "4": true, "new 0": true, "new 2": true} {
 		if _, got := marks[origin]; got != want {
@@ -54,23 +54,23 @@ func TestMarksAreBounded(t *testing.T) {
 	}
 }
 
-// Who was silent for markFor is forgotten when another comes.
+// Who was silent for markAge is forgotten when another comes.
 func TestMarksAge(t *testing.T) {
 	marks := make(Marks)
-	marks.Hear("old", 1, 1, start)
-	marks.Hear("young", 1, 1, start.Add(time.Second))
-	marks.Hear("new", 1, 1, start.Add(markFor))
+	marks.Accept("old", 1, 1, start)
+	marks.Accept("young", 1, 1, start.Add(time.Second))
+	marks.Accept("new", 1, 1, start.Add(markAge))
 	if len(marks) != 3 {
-		t.Errorf("before markFor has passed: %v", marks)
+		t.Errorf("before markAge has passed: %v", marks)
 	}
-	marks.Hear("young", 1, 1, start.Add(markFor+time.Second))
-	marks.Hear("new", 1, 1, start.Add(markFor+time.Second))
+	marks.Accept("young", 1, 1, start.Add(markAge+time.Second))
+	marks.Accept("new", 1, 1, start.Add(markAge+time.Second))
 	if len(marks) != 3 {
 		t.Errorf("forgotten when nobody new came: %v", marks)
 	}
-	marks.Hear("newest", 1, 1, start.Add(markFor+time.Second))
+	marks.Accept("newest", 1, 1, start.Add(markAge+time.Second))
 	if _, old := marks["old"]; old || len(marks) != 3 {
-		t.Errorf("after markFor: %v", marks)
+		t.Errorf("after markAge: %v", marks)
 	}
 }
 
@@ -82,3 +82,5 @@ func TestMerge(t *testing.T) {
 		t.Errorf("got %v, want %v", marks, want)
 	}
 }
+
+var start = time.UnixMilli(1_000_000)
