@@ -1,4 +1,5 @@
-// Package certfile serves a TLS certificate from files, and reloads them when they change.
+// Package certfile serves a TLS certificate from two files, and reloads it when the files change. So a
+// renewed certificate needs neither a signal nor a restart.
 package certfile
 
 import (
@@ -9,42 +10,47 @@ import (
 	"time"
 )
 
-// checkPeriod is how often the files are looked at.
+// checkPeriod is the time for which a certificate is served without a look at the files. It bounds the cost
+// of a handshake, and a renewed certificate is used soon enough.
 const checkPeriod = time.Second
 
-// Certificate is a certificate and its key, in two files. Any goroutine may call its methods.
+// Certificate is a certificate and its key, from two files. Any goroutine may call Get.
 type Certificate struct {
-	certFile, keyFile string
+	certFile, keyFile string // set at construction
 
-	mu      sync.Mutex
+	mu sync.Mutex
+
+	// Guarded by mu.
 	current *tls.Certificate
-	version [2]time.Time // when the files that current is from were changed
-	checked time.Time
-	failure string // what was wrong when they were last looked at, if anything
+	version [2]time.Time // modification times of the two files from which current was read
+	checked time.Time    // when Get last checked the files
+	failure string       // error of that check, or empty
 }
 
-// Load reads both files, which are in PEM. The error says what is wrong with them, or that the key
-// is another certificate's.
+// Load reads a certificate and its key from two files in PEM. A key of another certificate is an error.
+// After an error, the Certificate must not be used.
 func Load(certFile, keyFile string) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile}
-	return c, c.reload()
+	return c, c.reloadLocked() // no lock, because c is not shared yet
 }
 
-// Get returns the certificate for a handshake, as tls.Config.GetCertificate. Once a second it looks
-// whether the files have changed. If there is something wrong with them it logs that, once, and
-// returns the certificate from before.
+// Get returns the certificate for a handshake. It is for tls.Config.GetCertificate. At most once a second,
+// it checks whether the files have changed, and reads them again. If that fails, it logs the error, unless
+// the check before failed with the same one, and returns the certificate that it has. The error of Get is
+// always nil.
 func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.checked) >= checkPeriod {
 		c.checked = now
-		c.log(c.reload())
+		c.logLocked(c.reloadLocked())
 	}
 	return c.current, nil
 }
 
-// reload reads the files if they have changed. With an error, c remains as it was.
-func (c *Certificate) reload() error {
+// reloadLocked reads the files if they have changed. After an error, c is unchanged, and the next call
+// tries again.
+func (c *Certificate) reloadLocked() error {
 	var version [2]time.Time
 	for i, name := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(name)
@@ -67,8 +73,8 @@ func (c *Certificate) reload() error {
 	return nil
 }
 
-// log logs err, if that is not known already.
-func (c *Certificate) log(err error) {
+// logLocked logs err, unless it is nil or the same as at the check before.
+func (c *Certificate) logLocked(err error) {
 	failure := ""
 	if err != nil {
 		failure = err.Error()

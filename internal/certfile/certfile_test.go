@@ -8,7 +8,8 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// What changes in the files is taken over, if it is a certificate and its key.
+// After a change of the files, Get returns the new certificate if they are a certificate and its key, and
+// otherwise the one before.
 func TestCertificateIsReadAgain(t *testing.T) {
 	certFile, keyFile := wstest.NewCertificate(t)
 	c, err := Load(certFile, keyFile)
@@ -18,13 +19,16 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	written := time.Now()
 	expect := func(name string) {
 		t.Helper()
-		c.checked = time.Time{} // as if checkPeriod were over
+		c.checked = time.Time{} // lets Get check the files now
 		got, err := c.Get(nil)
-		if err != nil || got.Leaf.Subject.CommonName != name {
-			t.Fatal(got.Leaf.Subject, err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := got.Leaf.Subject.CommonName; got != name {
+			t.Fatalf("got certificate %q, want %q", got, name)
 		}
 	}
-	touch := func() { // file systems may not tell two writes in a row apart
+	touch := func() { // two writes in a row may get the same modification time
 		written = written.Add(time.Second)
 		for _, file := range []string{certFile, keyFile} {
 			os.Chtimes(file, written, written)
@@ -36,18 +40,18 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	expect("second")
 
 	otherKey := keyFile + ".new"
-	wstest.WriteCertificate(t, certFile, otherKey, "third, whose key is not there yet")
+	wstest.WriteCertificate(t, certFile, otherKey, "third")
 	touch()
-	expect("second")
+	expect("second") // keyFile has the key of "second" still
 	os.Rename(otherKey, keyFile)
 	touch()
-	expect("third, whose key is not there yet")
+	expect("third")
 
 	os.WriteFile(certFile, []byte("half a certif"), 0o600)
 	touch()
-	expect("third, whose key is not there yet")
+	expect("third")
 	os.Remove(certFile)
-	expect("third, whose key is not there yet")
+	expect("third")
 	wstest.WriteCertificate(t, certFile, keyFile, "fourth")
 	touch()
 	expect("fourth")

@@ -1,4 +1,4 @@
-// Package ratelimit is a token bucket, and a slog.Handler behind one.
+// Package ratelimit has a token bucket, and a slog.Handler that uses it to bound the size of a log.
 package ratelimit
 
 import (
@@ -8,20 +8,22 @@ import (
 	"time"
 )
 
-// Limiter is a token bucket: it holds up to burst tokens, and gets one each period. One goroutine
-// at a time may use it.
+// Limiter is a token bucket. It holds at most burst tokens, and receives one each period. Only one
+// goroutine at a time may use a Limiter.
 type Limiter struct {
+	// Set at construction.
 	burst  int
 	period time.Duration
-	next   time.Time // when there is a token
+
+	next time.Time // when the next token can be taken; in the past if there is one
 }
 
-// New returns a full Limiter. burst is at least 1.
+// New returns a full Limiter. burst must be at least 1.
 func New(burst int, period time.Duration) *Limiter {
 	return &Limiter{burst: burst, period: period}
 }
 
-// Delay returns how long it takes until there is a token: 0 or less if there is one now.
+// Delay returns the time from now until there is a token. It is 0 or negative if there is one.
 func (l *Limiter) Delay(now time.Time) time.Duration {
 	if full := now.Add(-time.Duration(l.burst-1) * l.period); l.next.Before(full) {
 		l.next = full
@@ -29,26 +31,33 @@ func (l *Limiter) Delay(now time.Time) time.Duration {
 	return l.next.Sub(now)
 }
 
-// Take takes a token, after Delay. If there is none yet, it takes the next.
+// Take removes a token. The caller must call Delay before each Take. If there is no token, Take takes the
+// next one in advance, and the caller should wait for the Delay.
 func (l *Limiter) Take() { l.next = l.next.Add(l.period) }
 
-// Handler is a slog.Handler that handles one record each period, and burst of them at once after
-// some quiet, each with a message of up to maxMessage bytes before slog quotes it. It drops other
-// records; the next has their number as "left_out".
+// Handler is a slog.Handler that handles at most one record each period of its Limiter, and a burst of them
+// after a quiet time. It drops the other records. The attribute "left_out" of the next record is the number
+// of those that were dropped since the last one.
+//
+// Any goroutine may call its methods.
 type Handler struct {
 	slog.Handler
 	limit *limit
 }
 
-// limit is shared by a Handler and those derived from it.
+// limit is the state that a Handler shares with those that its WithAttrs and WithGroup return.
 type limit struct {
-	mu         sync.Mutex
-	limiter    *Limiter
-	maxMessage int
-	leftOut    int // records since the last one
+	maxMessage int // bytes; set at construction
+
+	mu sync.Mutex
+
+	// Guarded by mu.
+	limiter *Limiter
+	leftOut int // records dropped since the last handled one
 }
 
-// NewHandler returns a Handler in front of h.
+// NewHandler returns a Handler that passes records on to h. It cuts a record's message to maxMessage bytes,
+// but not its attributes. From then on, only the Handler may use l.
 func NewHandler(h slog.Handler, l *Limiter, maxMessage int) Handler {
 	return Handler{h, &limit{limiter: l, maxMessage: maxMessage}}
 }
@@ -71,12 +80,12 @@ func (h Handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// WithAttrs implements slog.Handler.
+// WithAttrs implements slog.Handler. The result shares h's limit.
 func (h Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return Handler{h.Handler.WithAttrs(attrs), h.limit}
 }
 
-// WithGroup implements slog.Handler.
+// WithGroup implements slog.Handler. The result shares h's limit.
 func (h Handler) WithGroup(name string) slog.Handler {
 	return Handler{h.Handler.WithGroup(name), h.limit}
 }

@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -9,30 +8,39 @@ import (
 	"time"
 )
 
-// Whatever peers do, the log grows slowly, and says how much it leaves out.
+// A log of 100 records at once, and one each 10 s, drops all others and reports their number.
 func TestLogIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
-		const burst, period = 100, 10 * time.Second
-		log := slog.New(NewHandler(slog.NewTextHandler(&out, nil), New(burst, period), 200))
-		for range 10 * burst {
+		log := slog.New(NewHandler(slog.NewTextHandler(&out, nil), New(100, 10*time.Second), 200))
+		for range 1000 {
 			log.With("a", 1).WithGroup("g").Info("attack")
 		}
-		if got := strings.Count(out.String(), "\n"); got != burst {
-			t.Errorf("%d lines at once, want %d", got, burst)
+		if got := strings.Count(out.String(), "\n"); got != 100 {
+			t.Errorf("got %d records at once, want 100", got)
 		}
 		out.Reset()
-		time.Sleep(period)
+		time.Sleep(10 * time.Second)
 		log.Info("later")
-		log.Info("at once again")
-		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, fmt.Sprint("msg=later left_out=", 9*burst)) {
-			t.Errorf("%q", got)
+		log.Info("dropped")
+		if got := out.String(); strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "msg=later left_out=900\n") {
+			t.Errorf("got %q, want one record with left_out=900", got)
 		}
 		out.Reset()
-		time.Sleep(2 * period)
+		time.Sleep(20 * time.Second)
 		log.Info("and later")
 		if got := out.String(); !strings.HasSuffix(got, "msg=\"and later\" left_out=1\n") {
-			t.Errorf("%q", got)
+			t.Errorf("got %q, want a record with left_out=1", got)
 		}
 	})
+}
+
+// A message is cut to 200 bytes.
+func TestMessageIsCut(t *testing.T) {
+	var out strings.Builder
+	log := slog.New(NewHandler(slog.NewTextHandler(&out, nil), New(1, time.Second), 200))
+	log.Info(strings.Repeat("x", 201))
+	if got, want := out.String(), "msg="+strings.Repeat("x", 200)+"\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want %q at its end", got, want)
+	}
 }

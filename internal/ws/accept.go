@@ -13,18 +13,20 @@ import (
 )
 
 const (
-	// Bytes that a Reader reads at once. It reads what is longer without a buffer.
+	// readBuffer is the size in bytes of a Reader's buffer. It is small because each idle connection has one.
+	// The Reader reads longer payloads directly into the message.
 	readBuffer = 512
 
-	// Bytes for the answer to a handshake, which has some 130.
+	// answerBuffer is the size in bytes of the buffer for the answer to a handshake, which has about 130.
 	answerBuffer = 256
 )
 
-// Hijack takes a request's connection over from net/http. What the client sends is to be read from in:
-// first what net/http has read already, then conn.
+// Hijack takes over the request's connection from net/http. The caller must close conn, and must read what
+// the client sends from in, which begins with the bytes that net/http has read already. After an error, the
+// handler can still write a response to w.
 //
-// If a handler let x/net hijack the connection, net/http would hold the request with its buffers
-// and the handler's goroutine as long as the WebSocket is open: 26 KB for each.
+// If x/net hijacked the connection instead, net/http would keep the request, its buffers and the handler's
+// goroutine while the WebSocket is open. That is 26 KB for each connection.
 func Hijack(w http.ResponseWriter) (conn net.Conn, in io.Reader, err error) {
 	conn, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -37,17 +39,18 @@ func Hijack(w http.ResponseWriter) (conn net.Conn, in io.Reader, err error) {
 	return conn, io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn), nil
 }
 
-// Accept has x/net answer the handshake of r, which must have passed CheckRequest, on conn. It
-// returns a Reader of the messages that come from in. They have up to limit bytes; ping is called
-// with the payload of each ping, from within the Reader's methods, and may keep it. An error of
-// ping ends the reading.
+// Accept answers the handshake of r on conn, and returns a Reader of the messages that arrive on in.
+// CheckRequest must have accepted r. A message has at most limit bytes.
 //
-// With an error, conn remains open: the caller closes it.
+// AppendMessage calls ping with the payload of each ping, which ping may keep. An error of ping ends the
+// reading, and AppendMessage returns it.
+//
+// After an error of Accept, conn is still open.
 func Accept(r *http.Request, conn net.Conn, in io.Reader, limit int, ping func(payload []byte) error) (*Reader, error) {
 	buffered := bufio.NewReaderSize(in, readBuffer)
 	var reader *Reader
 	websocket.Server{Handler: func(c *websocket.Conn) {
-		newFrameReader := c.NewFrameReader // a method of the interface that c embeds; c itself is not kept
+		newFrameReader := c.NewFrameReader // this method belongs to a field of c, so it does not keep c alive
 		reader = &Reader{
 			in:      buffered,
 			payload: func() (io.Reader, error) { return newFrameReader() },
@@ -64,8 +67,8 @@ func Accept(r *http.Request, conn net.Conn, in io.Reader, limit int, ping func(p
 	return reader, nil
 }
 
-// upgradeRequest returns the part of r that x/net needs. It would parse host, path
-// and subprotocols for nothing.
+// upgradeRequest returns a request with only those parts of r that x/net needs for its answer. Otherwise
+// x/net would also parse the host, the path and the subprotocols, and could reject them.
 func upgradeRequest(r *http.Request) *http.Request {
 	return &http.Request{Method: r.Method, Host: "host", URL: &url.URL{Path: "/"}, Header: http.Header{
 		"Connection":            {"Upgrade"},
@@ -75,8 +78,8 @@ func upgradeRequest(r *http.Request) *http.Request {
 	}}
 }
 
-// hijackedWriter is the response that x/net gets to see: a connection taken over already. x/net
-// calls no method of it but Hijack.
+// hijackedWriter is the ResponseWriter that x/net sees. It returns a connection that is hijacked already.
+// x/net calls only its Hijack method.
 type hijackedWriter struct {
 	http.ResponseWriter
 	conn   net.Conn
@@ -85,7 +88,7 @@ type hijackedWriter struct {
 
 func (w hijackedWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.conn, w.buffer, nil }
 
-// noCloseConn is a connection that x/net can't close when its handler returns.
+// noCloseConn is a connection that stays open when x/net's handler returns.
 type noCloseConn struct{ net.Conn }
 
 func (noCloseConn) Close() error { return nil }

@@ -8,20 +8,21 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// Close codes (RFC 6455, section 7.4.1, and its registry).
+// Close codes of RFC 6455, section 7.4.1, and of its registry.
 const (
 	CloseNormalClosure           = 1000
 	CloseGoingAway               = 1001
 	CloseProtocolError           = 1002
 	CloseUnsupportedData         = 1003
-	CloseNoStatusReceived        = 1005 // stands for a close frame without a code
+	CloseNoStatusReceived        = 1005 // stands for a close frame without a code; is never sent
 	CloseInvalidFramePayloadData = 1007
 	CloseMessageTooBig           = 1009
 	CloseTryAgainLater           = 1013
 )
 
-// CloseError ends the reading of a connection: the peer closed it, or broke the protocol or a
-// limit. It is what the peer is to be told: its own code, or what it did wrong.
+// CloseError is the error of a Reader whose peer sent a close frame, broke the protocol or exceeded the
+// limit. The caller should answer with the close frame that Frame returns. The answer to a valid close
+// frame has the peer's code.
 type CloseError struct {
 	Code   uint16
 	Reason string // at most 123 bytes of UTF-8
@@ -31,7 +32,7 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("websocket: closing with %d %s", e.Code, e.Reason)
 }
 
-// Frame encodes the close frame (RFC 6455, section 5.5.1).
+// Frame encodes e as a close frame (RFC 6455, section 5.5.1). With CloseNoStatusReceived it has no payload.
 func (e *CloseError) Frame() []byte {
 	if e.Code == CloseNoStatusReceived {
 		return AppendFrame(nil, websocket.CloseFrame, nil)
@@ -41,14 +42,13 @@ func (e *CloseError) Frame() []byte {
 
 func protocolError(reason string) error { return &CloseError{CloseProtocolError, reason} }
 
-// closeReply returns the answer to a close frame with payload p (RFC 6455, sections 5.5.1 and
-// 7.4).
+// closeReply returns the answer to a close frame with payload p (RFC 6455, sections 5.5.1 and 7.4).
 func closeReply(p []byte) *CloseError {
 	if len(p) == 0 {
 		return &CloseError{Code: CloseNoStatusReceived}
 	}
 	if len(p) == 1 {
-		return &CloseError{CloseProtocolError, "a close frame with one byte"}
+		return &CloseError{CloseProtocolError, "a close frame has no payload or at least 2 bytes"}
 	}
 	code := binary.BigEndian.Uint16(p)
 	if !validCloseCode(code) {
@@ -60,8 +60,9 @@ func closeReply(p []byte) *CloseError {
 	return &CloseError{Code: code}
 }
 
-// validCloseCode reports whether a close frame may carry code (RFC 6455, section 7.4.2): those of
-// the RFC and its registry that are for the wire, and the ranges for libraries and applications.
+// validCloseCode reports whether a close frame may carry code (RFC 6455, section 7.4.2). The codes below
+// 3000 are those of the RFC and its registry, without those that must not be sent. The ranges from 3000 on
+// are for libraries and applications.
 func validCloseCode(code uint16) bool {
 	switch {
 	case 1000 <= code && code <= 1003, 1007 <= code && code <= 1014, 3000 <= code && code <= 4999:

@@ -15,10 +15,10 @@ import (
 	"example.com/chat/internal/ws"
 )
 
-// maxMessage is how many bytes a message of echo's clients may have.
+// maxMessage is the most bytes that a message to the echo server may have.
 const maxMessage = 16 << 20
 
-// echo sends each message back.
+// echo is a handler that sends each message back.
 func echo(w http.ResponseWriter, r *http.Request) {
 	if refused := ws.CheckRequest(r, nil); refused != nil {
 		refused.Write(w, r)
@@ -29,10 +29,10 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	go serve(conn, in, r) // so that net/http can forget the request
+	go serve(conn, in, r) // on a goroutine of its own, so that net/http can free the request's buffers
 }
 
-// serve echoes until the client closes the connection, breaks the protocol, or is silent for a
+// serve sends messages back until the client closes the connection, breaks the protocol, or is silent for a
 // minute.
 func serve(conn net.Conn, in io.Reader, r *http.Request) {
 	defer conn.Close()
@@ -58,8 +58,8 @@ func serve(conn net.Conn, in io.Reader, r *http.Request) {
 	}
 }
 
-// finish closes the writing half of conn and waits for the client to do the same: if conn were
-// closed with bytes unread, that would reset it, and the client might not see the close frame.
+// finish closes the writing half of conn, and waits up to 5 s for the client to close the other half. If
+// conn were closed with unread bytes, TCP would reset it, and the client might not get the close frame.
 func finish(conn net.Conn) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
@@ -68,7 +68,7 @@ func finish(conn net.Conn) {
 	io.Copy(io.Discard, conn)
 }
 
-// An echo server, and a client of it.
+// An echo server, with x/net's own client.
 func Example() {
 	server := httptest.NewServer(http.HandlerFunc(echo))
 	defer server.Close()

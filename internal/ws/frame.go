@@ -8,11 +8,11 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// MaxHeader is the length in bytes of the longest header that AppendHeader appends.
+// MaxHeader is the most bytes that AppendHeader appends.
 const MaxHeader = 2 + 8
 
-// AppendHeader appends the header of a final, unmasked frame with a payload of that many bytes
-// (RFC 6455, section 5.2). The opcode is one of x/net's, such as websocket.TextFrame.
+// AppendHeader appends to b the header of a final, unmasked frame with a payload of length bytes (RFC 6455,
+// section 5.2). The opcode is one of x/net's, such as websocket.TextFrame.
 func AppendHeader(b []byte, opcode byte, length int) []byte {
 	b = append(b, 0x80|opcode)
 	switch {
@@ -25,8 +25,8 @@ func AppendHeader(b []byte, opcode byte, length int) []byte {
 	}
 }
 
-// AppendFrame appends a final, unmasked frame. A control frame's payload has at most 125 bytes
-// (RFC 6455, section 5.5).
+// AppendFrame appends a final, unmasked frame to b. If b is nil, it allocates exactly what the frame needs.
+// The payload of a control frame must have at most 125 bytes (RFC 6455, section 5.5).
 func AppendFrame(b []byte, opcode byte, payload []byte) []byte {
 	if b == nil {
 		b = make([]byte, 0, MaxHeader+len(payload))
@@ -37,14 +37,14 @@ func AppendFrame(b []byte, opcode byte, payload []byte) []byte {
 // header is a frame's header (RFC 6455, section 5.2).
 type header struct {
 	fin      bool
-	reserved byte // the three reserved bits, as they stand in the first byte
+	reserved byte // the first byte, masked by 0x70
 	opcode   byte
 	masked   bool
 	length   uint64
-	shortest bool // the length is written in its shortest form
+	shortest bool // whether length is encoded in its shortest form
 }
 
-// readHeader reads a header without its masking key, and leaves its bytes in in.
+// readHeader parses the next header, without its masking key. It leaves the bytes in the buffer for x/net.
 func readHeader(in *bufio.Reader) (header, error) {
 	b, err := in.Peek(2)
 	if err != nil {
@@ -75,7 +75,7 @@ func readHeader(in *bufio.Reader) (header, error) {
 
 func (h header) control() bool { return h.opcode&0x8 != 0 }
 
-// check returns the protocol error that the header is by itself, or nil.
+// check returns a *CloseError if a client must not send a frame with this header, or nil.
 func (h header) check() error {
 	switch {
 	case h.reserved != 0:

@@ -11,15 +11,13 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"example.com/chat/internal/ws"
 	"example.com/chat/internal/wstest"
 	"example.com/chat/internal/wstest/rfc6455"
 )
 
-// Whatever bytes follow the handshake, the server sends valid frames, then a close
-// frame or nothing, and ends the connection; it takes memory in proportion to what
-// has come; and nothing of it stays behind. ReadFrame fails on an invalid frame, and the
-// bubble on a goroutine that waits forever.
+// After any input, the server has sent only valid frames, has sent nothing after a close frame, and has
+// closed the connection. It has used memory in proportion to the input, and has left no goroutine.
+// (ReadFrame fails the test if a frame is invalid, and synctest if a goroutine is left.)
 func FuzzAnyBytes(f *testing.F) {
 	for _, test := range rfc6455.Cases() {
 		if len(test.Send) <= 1<<10 {
@@ -31,30 +29,31 @@ func FuzzAnyBytes(f *testing.F) {
 			l := startEchoInBubble(t)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			p := wstest.Upgrade(t, l.Dial(t), "/")
-			go p.Conn.Write(input)
+			client := wstest.Upgrade(t, l.Dial(t), "/")
+			go client.Conn.Write(input)
 			for closed := false; ; {
-				opcode, payload, err := p.ReadFrame()
+				opcode, payload, err := client.ReadFrame()
 				if err != nil {
 					break
 				}
 				if closed {
-					t.Fatalf("%s behind a close frame", wstest.Show(opcode, payload))
+					t.Fatalf("got %s after a close frame, want the end", wstest.Show(opcode, payload))
 				}
 				closed = opcode == websocket.CloseFrame
 			}
 			runtime.ReadMemStats(&after)
-			if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20+uint64(300*len(input)) {
-				t.Errorf("%d bytes of memory for %d bytes of input", took, len(input))
+			if got, most := after.TotalAlloc-before.TotalAlloc, 1<<20+uint64(300*len(input)); got > most {
+				t.Errorf("%d bytes of input allocated %d bytes, want at most %d", len(input), got, most)
 			}
 		})
 	})
 }
 
-// Any text survives any fragmentation, with control frames anywhere between; what
-// is not UTF-8 never does. Each ping is answered, in order.
+// A text arrives whole, however it is cut into fragments and mixed with control frames, and each ping is
+// answered in order. A text that is not UTF-8 ends the connection with 1007.
 func FuzzFragmentation(f *testing.F) {
-	for i, text := range []string{"", "x", "häßlich, 漢字, 🙂", "two\nlines", "\xff", "🙂🙂🙂\xf0\x9f", strings.Repeat("漢", 1000)} {
+	for i, text := range []string{"", "x", "häßlich, 漢字, 🙂", "two\nlines", "\xff", "🙂🙂🙂\xf0\x9f",
+		strings.Repeat("漢", 1000)} {
 		f.Add(text, uint64(i))
 	}
 	for seed := range uint64(10) {
@@ -64,22 +63,22 @@ func FuzzFragmentation(f *testing.F) {
 		text = text[:min(len(text), 4096)]
 		synctest.Test(t, func(t *testing.T) {
 			frames, pings := cutUp(text, rand.New(rand.NewPCG(seed, 0)))
-			p := wstest.Upgrade(t, startEchoInBubble(t).Dial(t), "/")
-			go p.Conn.Write(frames)
+			client := wstest.Upgrade(t, startEchoInBubble(t).Dial(t), "/")
+			go client.Conn.Write(frames)
 			if !utf8.ValidString(text) {
-				p.ExpectClose(ws.CloseInvalidFramePayloadData)
+				client.ExpectClose(1007)
 				return
 			}
 			for i := range pings {
-				p.Expect(websocket.PongFrame, strconv.Itoa(i))
+				client.Expect(websocket.PongFrame, strconv.Itoa(i))
 			}
-			p.Expect(websocket.TextFrame, text)
+			client.Expect(websocket.TextFrame, text)
 		})
 	})
 }
 
-// cutUp returns text as a message in fragments of random sizes, with pings and
-// pongs before each, and the number of the pings.
+// cutUp returns text as a message in fragments of random sizes. Before some of them is a ping, whose
+// payload is its number from 0, or a pong. It also returns the number of pings.
 func cutUp(text string, random *rand.Rand) (frames []byte, pings int) {
 	opcode := byte(websocket.TextFrame)
 	for final := byte(0); final == 0; opcode = websocket.ContinuationFrame {

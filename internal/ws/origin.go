@@ -9,16 +9,16 @@ import (
 	"strings"
 )
 
-// Origin is where a page comes from (RFC 6454, section 4), or a pattern of origins: a host that
-// begins with "*." stands for any of its subdomains, at any depth. Host and scheme are in lower
-// case.
-type Origin struct{ scheme, host, port string }
+// Origin is the scheme, host and port from which a page was loaded (RFC 6454, section 4). It may also be a
+// pattern. A host that begins with "*." matches all subdomains at any depth, but not the domain itself.
+type Origin struct{ scheme, host, port string } // in lower case
 
 var (
 	originSyntax = regexp.MustCompile(`^(https?)://((?:\*\.)?(?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|\[[0-9a-f:.]+\])(?::([0-9]+))?$`)
 	defaultPort  = map[string]string{"http": "80", "https": "443"}
 )
 
+// parseOrigin parses an origin or a pattern. It adds the scheme's default port.
 func parseOrigin(s string) (o Origin, ok bool) {
 	match := originSyntax.FindStringSubmatch(strings.ToLower(s))
 	if match == nil {
@@ -27,22 +27,23 @@ func parseOrigin(s string) (o Origin, ok bool) {
 	return Origin{match[1], match[2], cmp.Or(match[3], defaultPort[match[1]])}, true
 }
 
-// ParseOrigins reads a comma-separated list such as "https://a.example,https://*.b.example:8443".
-// The error quotes what is no origin.
+// ParseOrigins parses a comma-separated list such as "https://a.example,https://*.b.example:8443". The
+// error quotes the first item that is not an origin.
 func ParseOrigins(list string) (all []Origin, err error) {
 	for item := range strings.SplitSeq(list, ",") {
 		o, ok := parseOrigin(strings.TrimSpace(item))
 		if !ok {
-			return nil, fmt.Errorf("invalid origin %q: want https://a.example or https://*.b.example, with commas between them", strings.TrimSpace(item))
+			return nil, fmt.Errorf("invalid origin %q: want a comma-separated list such as https://a.example,https://*.b.example", strings.TrimSpace(item))
 		}
 		all = append(all, o)
 	}
 	return all, nil
 }
 
-// originAllowed reports whether r comes from a page of the host it is sent to, or of one of
-// the others, or from no page at all: browsers always send Origin, programs need not. Without TLS
-// there may be a proxy that adds it.
+// originAllowed reports whether the sender of r may connect. That is a page of the host to which r was
+// sent, a page of one of the others, or a program. Browsers always send Origin, so a request without it is
+// a program's. A request without TLS may come from a page with https, because a proxy may have
+// removed the TLS.
 func originAllowed(r *http.Request, others []Origin) bool {
 	values := r.Header["Origin"]
 	if len(values) != 1 {
@@ -54,7 +55,7 @@ func originAllowed(r *http.Request, others []Origin) bool {
 		(page == own && (page.scheme == "https" || r.TLS == nil) || slices.ContainsFunc(others, page.matches))
 }
 
-// matches reports whether o is pattern, or of one of its subdomains.
+// matches reports whether o equals pattern, or is one of the subdomains for which pattern stands.
 func (o Origin) matches(pattern Origin) bool {
 	if domain, wild := strings.CutPrefix(pattern.host, "*"); wild && strings.HasSuffix(o.host, domain) {
 		pattern.host = o.host

@@ -10,36 +10,37 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// Reader reads a client's messages. One goroutine at a time may use it.
+// Reader reads the messages of a client. Only one goroutine at a time may call its methods.
 //
-// x/net's Codec.Receive and HandleFrame take each fragment for a message, accept what the RFC
-// forbids, and write pongs from the goroutine that reads. A Reader goes below them, to
-// NewFrameReader, and looks at each header before x/net does.
+// A Reader does not use x/net's Codec.Receive and HandleFrame, which accept much that the RFC forbids. It
+// checks each frame's header itself, and then calls NewFrameReader, on which they are built.
 type Reader struct {
+	// Set at construction.
 	in      *bufio.Reader
-	payload func() (io.Reader, error)  // websocket.Conn.NewFrameReader, of one that reads from in
-	limit   int                        // bytes in a message
-	ping    func(payload []byte) error // called for each ping
+	payload func() (io.Reader, error)  // x/net's NewFrameReader, which reads from in
+	limit   int                        // the most bytes of a message
+	ping    func(payload []byte) error // called with the payload of each ping
 
-	// The message being read.
-	opcode  byte   // of its first frame, or 0 before that
-	message []byte // ends in what has come of it
-	start   int    // where in message it begins
-	checked int    // up to where message is known to be UTF-8, if it is text
+	// State of AppendMessage, set for each message.
+	opcode  byte   // of the first frame; 0 before it
+	message []byte // the caller's slice, with the part of the message that has arrived
+	start   int    // index in message at which the message begins
+	checked int    // message[start:checked] is UTF-8, if the message is text
 }
 
-// Wait waits until something has come. AppendMessage waits, too; but the fewer calls deep a
-// goroutine is while it waits, the less stack an idle connection takes.
+// Wait blocks until there is input or an error. AppendMessage would block as well, but deeper in the call
+// stack. A goroutine that blocks in Wait needs less stack, which saves memory for each idle connection.
 func (r *Reader) Wait() error {
 	_, err := r.in.Peek(1)
 	return err
 }
 
-// Buffered returns how many bytes can be read without waiting.
+// Buffered returns the number of bytes that can be read without blocking.
 func (r *Reader) Buffered() int { return r.in.Buffered() }
 
-// Ready reports whether AppendMessage would return a text message of one frame without waiting. It may say
-// no although it would: it counts with the longest header.
+// Ready reports whether a whole text message of one frame is next in the buffer, so that AppendMessage
+// would not block. It assumes the longest possible header, so it may report false for a message at the end
+// of the buffer.
 func (r *Reader) Ready() bool {
 	const maxMasked = MaxHeader + 4
 	if r.in.Buffered() < maxMasked {
@@ -49,24 +50,23 @@ func (r *Reader) Ready() bool {
 	return err == nil && h.fin && h.opcode == websocket.TextFrame && h.length <= uint64(r.in.Buffered()-maxMasked)
 }
 
-// AppendMessage appends the next message to b. Its opcode is websocket.TextFrame, and the message
-// is UTF-8 then, or websocket.BinaryFrame.
+// AppendMessage reads the next message and appends it to b. The opcode is websocket.TextFrame, in which
+// case the message is UTF-8, or websocket.BinaryFrame. The result belongs to the caller. When AppendMessage
+// allocates, it usually leaves room for a line break after the message.
 //
-// There is room for a line break behind the message.
-//
-// With an error, b is as it was, and nothing more can be read. A *CloseError is what the peer is to
-// be told; any other error is the connection's, or that of ping.
+// After an error, message is b, and the Reader must no longer be used. A *CloseError is the answer that the
+// caller should send to the peer. Any other error comes from the connection or from ping.
 func (r *Reader) AppendMessage(b []byte) (message []byte, opcode byte, err error) {
 	r.opcode, r.message, r.start, r.checked = 0, b, len(b), len(b)
 	err = r.read()
-	message, r.message = r.message, nil // it is the caller's
+	message, r.message = r.message, nil // the message belongs to the caller now
 	if err != nil {
 		return b, r.opcode, err
 	}
 	return message, r.opcode, nil
 }
 
-// read reads frames until the message is whole.
+// read reads frames up to the last one of the message.
 func (r *Reader) read() error {
 	for {
 		payload, h, err := r.frame()
@@ -80,7 +80,7 @@ func (r *Reader) read() error {
 			}
 			continue
 		case h.opcode == websocket.ContinuationFrame && r.opcode == 0:
-			return protocolError("a continuation without a message")
+			return protocolError("a continuation frame without a message")
 		case h.opcode != websocket.ContinuationFrame && r.opcode != 0:
 			return protocolError("a new message within an unfinished one")
 		case r.opcode == 0:
@@ -92,7 +92,7 @@ func (r *Reader) read() error {
 	}
 }
 
-// frame reads the next frame's header, checks it, and returns a reader of its payload, unmasked.
+// frame reads and checks the next frame's header, and returns a reader of its unmasked payload.
 func (r *Reader) frame() (io.Reader, header, error) {
 	h, err := readHeader(r.in)
 	if err == nil {
@@ -105,7 +105,8 @@ func (r *Reader) frame() (io.Reader, header, error) {
 	return payload, h, err
 }
 
-// control reads a control frame and acts on it (RFC 6455, section 5.5).
+// control reads and handles a control frame (RFC 6455, section 5.5). A close frame makes it return a
+// *CloseError.
 func (r *Reader) control(in io.Reader, h header) error {
 	payload := make([]byte, h.length)
 	if _, err := io.ReadFull(in, payload); err != nil {
@@ -120,16 +121,17 @@ func (r *Reader) control(in io.Reader, h header) error {
 	return nil // a pong needs no answer
 }
 
-// appendPayload appends a frame's payload to r.message. Text is checked as it arrives.
+// appendPayload appends a frame's payload to r.message. It checks text as it arrives, so that the first
+// invalid byte ends the reading even if the rest of the frame never comes.
 func (r *Reader) appendPayload(payload io.Reader, h header) error {
 	if h.length > uint64(r.limit-(len(r.message)-r.start)) {
-		return &CloseError{CloseMessageTooBig, fmt.Sprintf("a message has at most %d bytes here", r.limit)}
+		return &CloseError{CloseMessageTooBig, fmt.Sprintf("a message may have at most %d bytes", r.limit)}
 	}
 	for end := len(r.message) + int(h.length); len(r.message) < end; {
 		r.grow(end)
 		n, err := payload.Read(r.message[len(r.message):min(cap(r.message), end)])
 		r.message = r.message[:len(r.message)+n]
-		if err != nil && len(r.message) < end { // else the next read returns it again
+		if err != nil && len(r.message) < end { // after the last byte, the next read returns err again
 			return err
 		}
 		if !r.checkText(false) {
@@ -142,9 +144,9 @@ func (r *Reader) appendPayload(payload io.Reader, h header) error {
 	return nil
 }
 
-// grow makes room in r.message for what may come next of the bytes before end, and for a line break
-// that the caller may add. It takes memory in proportion to what has arrived, not to what was
-// announced (RFC 6455, section 10.4).
+// grow makes room in r.message, which will have end bytes after this frame, and for a line break that the
+// caller may add. The memory is in proportion to the bytes that have arrived, not to the announced length
+// (RFC 6455, section 10.4).
 func (r *Reader) grow(end int) {
 	if len(r.message) == cap(r.message) {
 		r.message = slices.Grow(r.message, 1+min(end-len(r.message), max(3*len(r.message), 4096)))
@@ -153,8 +155,8 @@ func (r *Reader) grow(end int) {
 
 var errNotUTF8 = &CloseError{CloseInvalidFramePayloadData, "the message is not UTF-8"}
 
-// checkText reports whether what has come of the message is UTF-8, if it is text. The end may cut
-// a rune (RFC 6455, section 5.6), unless the message is whole.
+// checkText reports whether a text message is UTF-8 as far as it has arrived. Unless the message is whole,
+// its last rune may be incomplete (RFC 6455, section 5.6). checkText accepts all binary messages.
 func (r *Reader) checkText(whole bool) bool {
 	if r.opcode != websocket.TextFrame {
 		return true
@@ -164,8 +166,8 @@ func (r *Reader) checkText(whole bool) bool {
 	return ok && !(whole && r.checked < len(r.message))
 }
 
-// validPrefix returns the length of p up to a rune that is not complete yet, if p ends in one. It
-// reports false if p can't be, or become, UTF-8.
+// validPrefix returns the length of p without an incomplete rune at its end, and whether that prefix is
+// UTF-8.
 func validPrefix(p []byte) (int, bool) {
 	n := len(p)
 	for i := n - 1; i >= max(0, n-utf8.UTFMax); i-- {

@@ -8,17 +8,17 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// HandshakeError says why a request does not become a WebSocket.
+// HandshakeError is the reason for which a request does not become a WebSocket.
 type HandshakeError struct {
-	Status int    // of HTTP, from 400
-	Reason string // in a few words that don't depend on the request
+	Status int    // HTTP status, at least 400
+	Reason string // a few words for logs and counters; the same for all requests refused for this reason
 	Text   string // a sentence for the client
 }
 
 func (e *HandshakeError) Error() string { return "websocket: handshake refused: " + e.Reason }
 
-// Write answers r with e. A client that did not ask for an upgrade hears what it could have asked
-// for, in a header that HTTP/2 forbids (RFC 9113, section 8.2.2).
+// Write answers r with e. With status 426, headers name the protocol for which the client should ask. Two
+// of them are forbidden in HTTP/2 (RFC 9113, section 8.2.2), so only an HTTP/1 response has them.
 func (e *HandshakeError) Write(w http.ResponseWriter, r *http.Request) {
 	if e.Status == http.StatusUpgradeRequired {
 		if r.ProtoMajor == 1 {
@@ -31,13 +31,13 @@ func (e *HandshakeError) Write(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	errNoUpgrade = &HandshakeError{http.StatusUpgradeRequired, "no upgrade", "This address speaks WebSocket, version 13, over HTTP/1.1, and nothing else."}
+	errNoUpgrade = &HandshakeError{http.StatusUpgradeRequired, "no upgrade", "This address accepts only WebSocket handshakes of version 13 over HTTP/1.1."}
 	errBadKey    = &HandshakeError{http.StatusBadRequest, "bad key", "Sec-WebSocket-Key must be 16 bytes in base64."}
 	errOrigin    = &HandshakeError{http.StatusForbidden, "other origin", "Pages of this origin may not connect."}
 )
 
-// CheckRequest returns why r can't become a WebSocket (RFC 6455, section 4.2.1), or nil. Pages of
-// the host that r is sent to may connect, pages of the given origins, and programs, which send no
+// CheckRequest returns the reason for which r can't become a WebSocket, or nil (RFC 6455, section 4.2.1).
+// It accepts pages of the host to which r was sent, pages of the given origins, and programs, which send no
 // Origin.
 func CheckRequest(r *http.Request, origins []Origin) *HandshakeError {
 	switch {
@@ -51,6 +51,7 @@ func CheckRequest(r *http.Request, origins []Origin) *HandshakeError {
 	return nil
 }
 
+// isUpgrade reports whether r asks for an upgrade to WebSocket version 13 over HTTP/1.1.
 func isUpgrade(r *http.Request) bool {
 	return r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor >= 1 &&
 		hasToken(r.Header["Connection"], "upgrade") &&
@@ -58,7 +59,7 @@ func isUpgrade(r *http.Request) bool {
 		r.Header.Get("Sec-WebSocket-Version") == websocket.SupportedProtocolVersion
 }
 
-// hasToken reports whether token is in the comma-separated lists, in any case.
+// hasToken reports whether one of the comma-separated lists contains token, regardless of case.
 func hasToken(lists []string, token string) bool {
 	for _, list := range lists {
 		for item := range strings.SplitSeq(list, ",") {
@@ -70,6 +71,7 @@ func hasToken(lists []string, token string) bool {
 	return false
 }
 
+// validKey reports whether key encodes 16 bytes.
 func validKey(key string) bool {
 	b, err := base64.StdEncoding.DecodeString(key)
 	return err == nil && len(b) == 16

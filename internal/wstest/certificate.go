@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// NewCertificate writes a certificate, with the name "first", and its key to new files.
+// NewCertificate writes a self-signed certificate with the name "first", and its key, to new files in PEM.
+// The files are removed at the end of the test.
 func NewCertificate(t testing.TB) (certFile, keyFile string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -25,7 +26,7 @@ func NewCertificate(t testing.TB) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
-// DialTLS connects to addr without asking who has signed the certificate.
+// DialTLS is Dial with TLS. It accepts any certificate.
 func DialTLS(t testing.TB, addr string) *tls.Conn {
 	t.Helper()
 	conn := tls.Client(Dial(t, addr), &tls.Config{InsecureSkipVerify: true})
@@ -36,7 +37,8 @@ func DialTLS(t testing.TB, addr string) *tls.Conn {
 	return conn
 }
 
-// WriteCertificate writes a self-signed certificate with that name, for 127.0.0.1, and its key.
+// WriteCertificate writes a self-signed certificate for 127.0.0.1, with name as its common name, and its
+// key. The files are in PEM. The certificate is valid for an hour.
 func WriteCertificate(t testing.TB, certFile, keyFile, name string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -57,6 +59,7 @@ func WriteCertificate(t testing.TB, certFile, keyFile, name string) {
 	writePEM(t, certFile, "CERTIFICATE", cert)
 }
 
+// writePEM writes one PEM block.
 func writePEM(t testing.TB, file, kind string, der []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {

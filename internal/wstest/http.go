@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// RoundTrip makes one request on a connection of its own.
+// RoundTrip sends r on a new connection. The response's body is closed at the end of the test.
 func RoundTrip(t testing.TB, r *http.Request) *http.Response {
 	t.Helper()
 	transport := new(http.Transport)
@@ -18,7 +18,7 @@ func RoundTrip(t testing.TB, r *http.Request) *http.Response {
 	return response
 }
 
-// Get requests a path.
+// Get sends a GET request for path to addr, on a new connection that the server must not keep open.
 func Get(t testing.TB, addr, path string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequest("GET", "http://"+addr+path, nil)
@@ -29,7 +29,8 @@ func Get(t testing.TB, addr, path string) *http.Response {
 	return RoundTrip(t, r)
 }
 
-// Handshake makes an upgrade request, with more headers.
+// Handshake sends a WebSocket handshake for /ws to addr. The headers in more are added, or replace those of
+// the handshake.
 func Handshake(t testing.TB, addr string, more http.Header) *http.Response {
 	t.Helper()
 	r, err := http.NewRequest("GET", "http://"+addr+"/ws", nil)

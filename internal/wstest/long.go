@@ -2,7 +2,11 @@ package wstest
 
 import "os"
 
-// Long reports whether tests may take minutes, and All whether half an hour. Both read the environment each
-// time: the go command caches results by what a test, not a variable of its package, has read there.
+// Long reports whether tests may take minutes. They may if CHAT_TEST_LONG is set.
+//
+// Long reads the environment at each call. The go command repeats a test instead of using its cached result
+// if a variable that the test has read has changed. It does not notice reads before the first test.
 func Long() bool { return os.Getenv("CHAT_TEST_LONG") != "" }
-func All() bool  { return os.Getenv("CHAT_TEST_LONG") == "all" }
+
+// All reports whether tests may take half an hour. They may if CHAT_TEST_LONG is "all".
+func All() bool { return os.Getenv("CHAT_TEST_LONG") == "all" }

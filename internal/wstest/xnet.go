@@ -8,7 +8,8 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// DialWS connects to the chat with x/net's own client.
+// DialWS joins the nameless room of the chat at addr with x/net's client. The connection has a deadline of
+// one minute, and is closed at the end of the test.
 func DialWS(t testing.TB, addr string) *websocket.Conn {
 	t.Helper()
 	ws, err := websocket.Dial("ws://"+addr+"/ws", "", "http://"+addr)
@@ -20,7 +21,7 @@ func DialWS(t testing.TB, addr string) *websocket.Conn {
 	return ws
 }
 
-// Say sends one message.
+// Say sends text as a message.
 func Say(t testing.TB, ws *websocket.Conn, text string) {
 	t.Helper()
 	if err := websocket.Message.Send(ws, text); err != nil {
@@ -28,7 +29,8 @@ func Say(t testing.TB, ws *websocket.Conn, text string) {
 	}
 }
 
-// LinesOf returns a function that returns the next line that ws hears.
+// LinesOf returns a function that reads the next line from ws. LinesOf should be called once for a
+// connection, because the function keeps the other lines of a message.
 func LinesOf(t testing.TB, ws *websocket.Conn) func() string {
 	var waiting []string
 	return func() string {
@@ -36,7 +38,7 @@ func LinesOf(t testing.TB, ws *websocket.Conn) func() string {
 		if len(waiting) == 0 {
 			var message string
 			if err := websocket.Message.Receive(ws, &message); err != nil {
-				t.Fatalf("waiting for a line: %v", err)
+				t.Fatalf("got %v, want a line", err)
 			}
 			waiting = strings.Split(message, "\n")
 		}
