@@ -1,262 +1,129 @@
-// connection.js: the connection to the room. It knows the position in the stream, comes back after each
-// loss, and delivers messages once. It does not wait for the rest of the page to be loaded.
+// connection.js owns the WebSocket, the position in the room's stream, and the outbox of messages that the
+// server has not acknowledged. It reconnects after every loss and has each message said once.
+// docs/protocol.md describes what the server does, in "Coming back", "Events" and "Sending once".
+//
+// It exports listen, which reports all that happens; connect, untilRetry and sendMessage; nextPosition,
+// serverTime and isOwn. It needs no jQuery, so that it connects before the rest of the page is loaded.
 
 import {path, limits, load, save, tab, device, person} from './store.js';
 
-const held = Number(limits.history); // lines that the server holds
+// ---- Events for the page.
 
-// ---- Who listens. What happens before that is kept.
+const earlyEvents = []; // events before listen was called; listen empties it
 
-const early = [];
-let emit = (...event) => early.push(event);
+// emit reports an event, by its name and arguments. listen replaces it.
+let emit = (...event) => earlyEvents.push(event);
 
-// listen has a function of handlers called for each event, by its name:
+// listen sets the functions that handle events, by name, and calls them for the events so far. It must be
+// called once, with all of them. If one throws an error, the browser reports the error, and later events
+// still come.
 //
-//   state(word, why)       live, connecting, offline, or why the server refuses; why is a sentence, or undefined
-//   line({text, at, position, own, message, old})
-//                          was said at a time; message is the one of which it is the echo; old lines were
-//                          said before the page came
-//   caughtUp()             all lines are heard that were said before the connection was made
-//   missed(n), restarted() lines are gone
-//   people(n)
-//   queued(message)        {text}, which is to be sent
-//   gone(message)          it was said, but will not be heard any more
-//   refused(message, why)
-//   own()                  there are further own lines: those of another tab
+//   state(word, why)       word is 'live', 'connecting', 'offline', or the server's reason for a refusal;
+//                          why is a sentence about a lost connection, or undefined
+//   line(line)             the next line of the stream, an object that the handler may keep:
+//                            text      a string
+//                            at        the Date at which the line was said
+//                            position  {epoch, seq}
+//                            own       whether the person said the line, in this tab or another
+//                            message   the message of the outbox that became the line, or undefined
+//                            old       whether the line was said before the page was opened
+//   caughtUp()             the page has all lines that were said before the connection was made
+//   missed(n)              the server no longer has the next n lines
+//   restarted()            the room is in another epoch, and lines may be missing
+//   people(n)              the number of connections in the room
+//   queued(message)        message, an object with text, is new in the outbox
+//   gone(message)          message was said, but its line won't come
+//   refused(message, why)  the server refused message; why is a sentence
+//   own()                  isOwn is true of more lines, which were said in another tab
 export function listen(handlers) {
   emit = function (name, ...args) {
     try {
       handlers[name](...args);
     } catch (error) {
-      reportError(error); // the next line is heard all the same
+      reportError(error);
     }
   };
-  early.splice(0).forEach(event => emit(...event));
+  earlyEvents.splice(0).forEach(event => emit(...event));
 }
 
-// ---- The outbox: what was typed and is not taken by the server yet.
-//
-// A message is {text}, isEarlier if it was taken before this connection was made, and element, which is
-// log.js's. The server tells that a message was taken before the line comes, to all connections of its sender.
-//
-// The server numbers the messages of a sender, tells how many it has taken, and drops what it is sent
-// again. Each load of the page is a sender of its own: a tab that is duplicated has the messages of the
-// other one, but no number of which the other makes use. What is left from before is sent first.
+// ---- The connection. It first waits for the position, which is the server's first message. Then it waits
+// for the first event, which acknowledges messages. After that it may send.
 
-const me = {id: randomID(), taken: 0, messages: []};
-const senders = leftSenders();
-senders.flatMap(sender => sender.messages).forEach(message => emit('queued', message));
-senders.push(me);
-let expected = []; // messages that were taken and are not heard yet
+const answerTimeout = 10000; // milliseconds without an answer after which a connection counts as dead
 
-// leftSenders returns those with messages that were left, unless it is not ours what is kept there.
-function leftSenders() {
-  try {
-    return load(tab, path + ':outbox', [])
-      .filter(({id, taken, texts}) => /^\w{1,64}$/.test(id) && taken >= 0 && texts.every(text => text.isWellFormed()))
-      .map(({id, taken, texts}) => ({id, taken, messages: texts.map(text => ({text}))}));
-  } catch {
-    return [];
-  }
-}
-
-function randomID() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map(byte => byte.toString(16).padStart(2, '0')).join('');
-}
-
-function keepOutbox() {
-  save(tab, path + ':outbox', senders.filter(sender => sender.messages.length > 0)
-    .map(({id, taken, messages}) => ({id, taken, texts: messages.map(message => message.text)})));
-}
-
-// say queues a message.
-export function say(text) {
-  const message = {text};
-  me.messages.push(message);
-  keepOutbox();
-  emit('queued', message);
-  if (speaking && senders[0] === me) {
-    socket.send(text);
-  }
-  if (!watch) {
-    watchConnection();
-  }
-}
-
-// take learns up to which number the server has taken the messages of the sender that the connection is for.
-function take(taken) {
-  const sender = senders[0];
-  const messages = sender.messages.splice(0, Math.max(0, taken - sender.taken));
-  messages.forEach(message => message.isEarlier = !speaking);
-  expected.push(...messages);
-  sender.taken = taken;
-  keepOutbox();
-  if (!speaking) {
-    speak(sender);
-  }
-  if (sender.messages.length === 0 && sender !== me) {
-    senders.shift();
-    connect(); // for the next one
-  }
-}
-
-// speak sends what the server has not taken.
-function speak(sender) {
-  speaking = true;
-  sender.messages.forEach(message => socket.send(message.text));
-  giveUp();
-}
-
-// echoOf returns the message of which a line is the echo, if it is of one.
-function echoOf(line) {
-  const i = expected.findIndex(message => message.text === line);
-  return i < 0 ? undefined : expected.splice(i, 1)[0];
-}
-
-// giveUp stops expecting earlier messages, when all lines are heard that were said before the connection was
-// made, and it is known which messages were taken before. The lines of those that are left are gone.
-function giveUp() {
-  if (speaking && position.seq >= end) {
-    expected.filter(message => message.isEarlier).forEach(message => emit('gone', message));
-    expected = expected.filter(message => !message.isEarlier);
-  }
-}
-
-// refuse takes the message that the server would not have out of the outbox. It keeps its number: those
-// behind it may be in another tab, too.
-function refuse(why) {
-  const message = senders[0].messages.shift();
-  if (message) {
-    senders[0].taken++;
-    emit('refused', message, why);
-    keepOutbox();
-  }
-}
-
-// If a message waits, or the server's first event, and nothing at all is heard for 10 s, the connection is
-// dead, even where the browser has not noticed; unless a long message is still on its way.
-let watch; // timer, or undefined
-
-function watchConnection() {
-  stopWatch();
-  const unsent = socket.bufferedAmount;
-  if (live && (!speaking || senders[0].messages.length > 0)) {
-    watch = setTimeout(() => socket.bufferedAmount < unsent ? watchConnection() : lost('There is no answer.'), 10000);
-  }
-}
-
-function stopWatch() {
-  clearTimeout(watch);
-  watch = undefined;
-}
-
-// ---- Own lines: those that were said in this tab, and in all tabs under the person's name.
-
-const ownLines = store => load(store, path + ':own', {epoch: '', seqs: []});
-let [ownInTab, ownOnDevice] = [tab, device].map(ownLines);
-
-function claim(at) {
-  ownInTab = claimIn(tab, at);
-  if (person.name) {
-    ownOnDevice = claimIn(device, at);
-  }
-}
-
-function claimIn(store, at) {
-  const {epoch, seqs} = ownLines(store);
-  const lines = {epoch: at.epoch, seqs: (epoch === at.epoch ? seqs : []).concat(at.seq).slice(-Math.max(held, 100))};
-  save(store, path + ':own', lines);
-  return lines;
-}
-
-// isOwn reports whether the line at a position is one of them.
-export const isOwn = ({epoch, seq}) => [ownInTab, ownOnDevice].some(lines => lines.epoch === epoch && lines.seqs.includes(seq));
-
-window.addEventListener('storage', function (event) {
-  if (event.key === path + ':own' && event.storageArea === window.localStorage) {
-    ownOnDevice = ownLines(device);
-    emit('own');
-  }
-});
-
-// ---- The connection.
-
-const reasons = {
+const reasons = { // by close code
   1001: 'The server is shutting down.',
   1013: 'This connection was too slow to follow.',
 };
-const refusals = {
+const refusals = { // of a message, by close code
   1003: 'The server takes text only.',
   1007: 'The server could not read a message as text.',
   1009: 'A message was too long for the server.',
 };
-let socket;
-let timeout; // for its first message
-let live = false; // the server has told the position
-let speaking = false; // and what it has taken
-let position; // {epoch, seq} of the next line
-let known = 0; // lines to come that were heard already
-let end = 0; // seq of the first line that was said on this connection
-let first = Infinity; // seq of the first line that was said while the page was there
-let fails = 0;
-let skew; // milliseconds that the server's clock is ahead of this device's, if that is known
-let said = []; // of lines to come: [how many, when]
-let retry; // timer
-let due; // time at which it ends
 
-// nextPosition returns the position of the next line, if it is known.
+// Set by connect.
+let socket; // the WebSocket; undefined before the first
+let positionTimer; // ends the connection unless the position comes in time
+
+// Set by the handlers of the server's messages; connect and disconnect reset them.
+let live = false; // the position has come
+let maySend = false; // the first event has come
+
+// Set by handlePosition for each connection.
+let position; // {epoch, seq} of the next line; handleLine advances it; undefined before the first connection
+let repeats = 0; // number of next lines that the page has already shown; handleLine counts it down
+let replayEnd = 0; // END: the replay consists of the lines below this seq
+let oldEnd = Infinity; // lines below this seq were said before the page was opened
+
+// Set by handleEvent; handlePosition resets them.
+let skew; // milliseconds of the server's clock ahead of this device's; undefined before the first event
+let times = []; // [count, milliseconds since 1970]: when the next count lines were said, and so on
+
+// nextPosition returns a copy of the next line's position, {epoch, seq}, or undefined if it is not known yet.
 export const nextPosition = () => position && {...position};
 
-// serverTime returns the server's clock, in milliseconds since 1970, as far as it is known.
+// serverTime returns the server's clock in milliseconds since 1970, or the device's before the first event.
 export const serverTime = () => Date.now() + (skew ?? 0);
 
-// nextTry returns how many milliseconds it takes to the next attempt to connect, or undefined.
-export const nextTry = () => retry && Math.max(0, due - Date.now());
-
-// address is that of the WebSocket beside this page, wherever a proxy has put both.
-function address() {
+// socketURL returns the address of the WebSocket, which is in the page's directory even behind a proxy.
+function socketURL() {
   const url = new URL('ws', document.baseURI);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.searchParams.set('events', '');
-  url.searchParams.set('sender', senders[0].id + '.' + senders[0].taken);
+  url.searchParams.set('sender', senders[0].id + '.' + senders[0].acked);
   url.searchParams.set('since', position ? position.epoch + '.' + position.seq : '');
   return url;
 }
 
+// connect makes a new connection at once, for the first of senders. It replaces the present connection, and
+// the next attempt if one is planned.
 export function connect() {
-  hangUp();
-  clearTimeout(retry);
-  retry = undefined;
+  closeSocket();
+  clearTimeout(retryTimer);
+  retryTimer = undefined;
   if (!live) {
     emit('state', 'connecting');
   }
-  live = speaking = false;
-  socket = new WebSocket(address());
+  live = maySend = false;
+  socket = new WebSocket(socketURL());
   socket.binaryType = 'arraybuffer';
-  timeout = setTimeout(() => lost('There is no answer.'), 10000);
-  socket.onmessage = function (event) {
-    clearTimeout(timeout);
-    arrive(event.data);
-    socket.onmessage = function (event) {
-      if (typeof event.data === 'string') {
-        event.data.split('\n').forEach(hear);
-      } else {
-        learn(JSON.parse(new TextDecoder().decode(event.data)));
-      }
-      watchConnection();
-    };
+  positionTimer = setTimeout(() => disconnect('There is no answer.'), answerTimeout);
+  socket.onmessage = function ({data}) {
+    clearTimeout(positionTimer);
+    handlePosition(data);
+    socket.onmessage = handleMessage;
   };
   socket.onclose = function ({code}) {
-    if (speaking && refusals[code]) {
-      refuse(refusals[code]);
+    if (maySend && refusals[code]) {
+      handleRefusal(refusals[code]);
     }
-    lost(reasons[code]);
+    disconnect(reasons[code]);
   };
 }
 
-// hangUp gives up the socket, if there is one.
-function hangUp() {
-  clearTimeout(timeout);
+// closeSocket closes the socket, if there is one. The socket then calls no handler.
+function closeSocket() {
+  clearTimeout(positionTimer);
   stopWatch();
   if (socket) {
     socket.onmessage = socket.onclose = null;
@@ -264,120 +131,311 @@ function hangUp() {
   }
 }
 
-// arrive begins a connection at the position that the server tells: EPOCH SEQ END.
-function arrive(line) {
-  const [epoch, seq, last] = line.split(' ');
-  const start = {epoch, seq: Number(seq)};
-  known = 0;
-  said = [];
+// ---- What the server sends.
+
+// handlePosition handles the first message of a connection, EPOCH SEQ END.
+function handlePosition(message) {
+  const [epoch, seqField, endField] = message.split(' ');
+  const seq = Number(seqField);
+  replayEnd = Number(endField);
+  repeats = 0;
+  times = [];
   skew = undefined;
-  end = Number(last);
   if (!position) {
-    first = end;
+    oldEnd = replayEnd;
   } else if (position.epoch !== epoch) {
-    first = 0;
+    oldEnd = 0; // the epoch began while the page was open
     emit('restarted');
-  } else if (start.seq > position.seq) {
-    emit('missed', start.seq - position.seq);
+  } else if (seq > position.seq) {
+    emit('missed', seq - position.seq);
   } else {
-    known = position.seq - start.seq;
+    repeats = position.seq - seq;
   }
-  expected.forEach(message => message.isEarlier = true);
-  position = start;
+  awaitingLine.forEach(message => message.onlyInReplay = true);
+  position = {epoch, seq};
   live = true;
-  fails = 0;
-  watchConnection();
+  failures = 0;
+  watchSilence();
   emit('state', 'live');
-  if (start.seq >= end) {
+  if (seq >= replayEnd) {
     emit('caughtUp');
   }
 }
 
-// learn takes an event.
-function learn({people, now, said: times, taken}) {
-  if (now) {
-    skew = Math.max(skew ?? -Infinity, now - Date.now()); // the event that came fastest is the best clock
+// handleMessage handles any later message: lines, or an event.
+function handleMessage({data}) {
+  if (typeof data === 'string') {
+    data.split('\n').forEach(handleLine);
+  } else {
+    handleEvent(JSON.parse(new TextDecoder().decode(data)));
   }
-  if (times) {
-    said.push(...times);
+  watchSilence();
+}
+
+function handleEvent({people, now, said, taken}) {
+  if (now) {
+    skew = Math.max(skew ?? -Infinity, now - Date.now()); // the event with the shortest delay is the most exact
+  }
+  if (said) {
+    times.push(...said);
   }
   if (people) {
     emit('people', people);
   }
   if (taken !== undefined) {
-    take(taken);
+    handleAck(taken);
   }
 }
 
-// saidAt returns when the next line was said.
-function saidAt() {
-  if (said.length === 0) {
-    return new Date(serverTime());
-  }
-  const [[, at]] = said;
-  if (--said[0][0] === 0) {
-    said.shift();
-  }
-  return new Date(at);
-}
-
-// hear takes the next line of the stream.
-function hear(text) {
-  const at = saidAt(), here = {...position};
+function handleLine(text) {
+  const at = consumeTime(), linePosition = {...position};
   position.seq++;
-  if (known > 0) {
-    known--;
+  if (repeats > 0) {
+    repeats--;
   } else {
-    const message = echoOf(text);
+    const message = consumeAwaited(text);
     if (message) {
-      claim(here);
+      recordOwn(linePosition);
     }
-    emit('line', {text, at, position: here, message, own: Boolean(message) || isOwn(here), old: here.seq < first});
+    emit('line', {text, at, position: linePosition, message, own: Boolean(message) || isOwn(linePosition), old: linePosition.seq < oldEnd});
   }
-  if (position.seq === end) {
-    giveUp();
+  if (position.seq === replayEnd) {
+    endReplay();
     emit('caughtUp');
   }
 }
 
-// lost gives up the connection, and tries again after a while. why is a sentence, or undefined.
-function lost(why) {
-  hangUp();
-  if (!live) {
-    askWhy();
+// consumeTime returns when the next line was said, and removes that from times. Without a time it is now.
+function consumeTime() {
+  if (times.length === 0) {
+    return new Date(serverTime());
   }
-  live = speaking = false;
-  retryIn(Math.min(500 * 2 ** fails++, 30000));
+  const [[, at]] = times;
+  if (--times[0][0] === 0) {
+    times.shift();
+  }
+  return new Date(at);
+}
+
+// ---- The outbox.
+//
+// A message is an object with text. log.js adds element, and this module onlyInReplay. A sender is {id,
+// acked, messages}: acked is the number of its last message that the server has acknowledged, and messages
+// has the following ones. The sender and the texts are stored in the tab, with acked as "taken".
+//
+// Each load of the page is a sender of its own. A duplicated tab begins with a copy of the other tab's
+// outbox. The room drops what the second tab sends, because the ID and the numbers are the same. For new
+// messages the two tabs must differ. So a page adds no message to a stored sender, and sends the stored
+// messages first.
+
+const me = {id: randomID(), acked: 0, messages: []}; // the sender of this load
+
+// senders has the stored senders, oldest first, and me as the last. A connection serves the first one.
+// handleAck removes it when all of its messages are acknowledged.
+const senders = loadSenders();
+
+// awaitingLine has the messages that are acknowledged, and whose lines have not come yet. A message is
+// recognised in the lines by its text. If onlyInReplay is set, the message was acknowledged before this
+// connection was made, so no line after the replay can be its line. handleAck adds messages; consumeAwaited
+// and endReplay remove them.
+let awaitingLine = [];
+
+senders.flatMap(sender => sender.messages).forEach(message => emit('queued', message));
+senders.push(me);
+
+// loadSenders returns the stored senders, or none if another program has stored something else there.
+function loadSenders() {
+  try {
+    return load(tab, path + ':outbox', [])
+      .filter(({id, taken, texts}) => /^\w{1,64}$/.test(id) && taken >= 0 && texts.every(text => text.isWellFormed()))
+      .map(({id, taken, texts}) => ({id, acked: taken, messages: texts.map(text => ({text}))}));
+  } catch {
+    return [];
+  }
+}
+
+function saveSenders() {
+  save(tab, path + ':outbox', senders.filter(sender => sender.messages.length > 0)
+    .map(({id, acked, messages}) => ({id, taken: acked, texts: messages.map(message => message.text)})));
+}
+
+function randomID() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map(byte => byte.toString(16).padStart(2, '0')).join('');
+}
+
+// sendMessage puts a message into the outbox, and sends it as soon as there is a connection for it. text
+// must be well-formed Unicode without '\n', and not longer than the server's limit.
+export function sendMessage(text) {
+  const message = {text};
+  me.messages.push(message);
+  saveSenders();
+  emit('queued', message);
+  if (maySend && senders[0] === me) {
+    socket.send(text);
+  }
+  if (!silenceTimer) {
+    watchSilence();
+  }
+}
+
+// handleAck removes the first sender's messages up to number acked, which are in the stream now. The first
+// acknowledgement on a connection is about messages from earlier ones. After it, handleAck sends those that
+// are left. When none is left, it connects for the next sender.
+function handleAck(acked) {
+  const sender = senders[0], isFirst = !maySend;
+  const messages = sender.messages.splice(0, Math.max(0, acked - sender.acked));
+  messages.forEach(message => message.onlyInReplay = isFirst);
+  awaitingLine.push(...messages);
+  sender.acked = acked;
+  saveSenders();
+  if (isFirst) {
+    maySend = true;
+    sender.messages.forEach(message => socket.send(message.text));
+    endReplay();
+  }
+  if (sender.messages.length === 0 && sender !== me) {
+    senders.shift();
+    connect();
+  }
+}
+
+// consumeAwaited removes and returns the first awaited message with this text, or returns undefined.
+function consumeAwaited(text) {
+  const i = awaitingLine.findIndex(message => message.text === text);
+  return i < 0 ? undefined : awaitingLine.splice(i, 1)[0];
+}
+
+// endReplay gives up the messages whose lines were not in the replay. It does nothing until the replay is
+// complete and the first acknowledgement has come, which may add such messages.
+function endReplay() {
+  if (maySend && position.seq >= replayEnd) {
+    awaitingLine.filter(message => message.onlyInReplay).forEach(message => emit('gone', message));
+    awaitingLine = awaitingLine.filter(message => !message.onlyInReplay);
+  }
+}
+
+// handleRefusal removes the first message that is not acknowledged, after the server has closed the
+// connection because of it. The message keeps its number, since the following messages have theirs in a
+// duplicated tab, too.
+function handleRefusal(why) {
+  const message = senders[0].messages.shift();
+  if (message) {
+    senders[0].acked++;
+    emit('refused', message, why);
+    saveSenders();
+  }
+}
+
+// ---- Own lines. The tab's list has lines that were said in this tab. The device's list has lines that
+// were said in any tab by a person with a name. Each is {epoch, seqs}, for the last epoch.
+
+// maxOwn is the length of a list. It covers the history, so that a reloaded page recognises own lines there.
+const maxOwn = Math.max(Number(limits.history), 100);
+
+const loadOwn = store => load(store, path + ':own', {epoch: '', seqs: []});
+
+// ownInTab and ownOnDevice are copies of the stored lists. recordOwn changes both, another tab the second.
+let [ownInTab, ownOnDevice] = [tab, device].map(loadOwn);
+
+function recordOwn(linePosition) {
+  ownInTab = recordOwnIn(tab, linePosition);
+  if (person.name) {
+    ownOnDevice = recordOwnIn(device, linePosition);
+  }
+}
+
+// recordOwnIn adds a position to a stored list, which another tab may have changed, and returns the list.
+function recordOwnIn(store, {epoch, seq}) {
+  const stored = loadOwn(store);
+  const own = {epoch, seqs: (stored.epoch === epoch ? stored.seqs : []).concat(seq).slice(-maxOwn)};
+  save(store, path + ':own', own);
+  return own;
+}
+
+// isOwn reports whether the person said the line at a position, {epoch, seq}, in this tab or another.
+export const isOwn = ({epoch, seq}) => [ownInTab, ownOnDevice].some(own => own.epoch === epoch && own.seqs.includes(seq));
+
+window.addEventListener('storage', function (event) {
+  if (event.key === path + ':own' && event.storageArea === window.localStorage) {
+    ownOnDevice = loadOwn(device);
+    emit('own');
+  }
+});
+
+// ---- Silence. A browser may not notice that a connection is dead. While the page waits for the first
+// event or for an acknowledgement, it ends the connection after answerTimeout of silence. But it waits on
+// while the browser is still sending a long message.
+
+let silenceTimer; // runs while the page waits; set by watchSilence and stopWatch
+
+function watchSilence() {
+  stopWatch();
+  const unsent = socket.bufferedAmount;
+  if (live && (!maySend || senders[0].messages.length > 0)) {
+    silenceTimer = setTimeout(() => socket.bufferedAmount < unsent ? watchSilence() : disconnect('There is no answer.'), answerTimeout);
+  }
+}
+
+function stopWatch() {
+  clearTimeout(silenceTimer);
+  silenceTimer = undefined;
+}
+
+// ---- Loss, and the next attempt.
+
+let failures = 0; // losses since a connection was live; set by disconnect and handlePosition
+let retryTimer; // calls connect; undefined unless an attempt is planned; set by retryIn and connect
+let retryAt; // when retryTimer fires, in milliseconds since 1970; set by retryIn
+
+// untilRetry returns the milliseconds until the next attempt to connect, or undefined if none is planned.
+export const untilRetry = () => retryTimer && Math.max(0, retryAt - Date.now());
+
+// disconnect closes the connection and plans the next attempt. why is a sentence, or undefined.
+function disconnect(why) {
+  closeSocket();
+  if (!live) {
+    askForRefusal();
+  }
+  live = maySend = false;
+  retryIn(Math.min(500 * 2 ** failures++, 30000));
   emit('state', 'offline', why);
 }
 
-// retryIn tries to connect after half to all of pause, in milliseconds: not all pages at
-// the same time.
+// retryIn plans the next attempt after half to all of pause, in milliseconds, at random. So the pages that
+// lost their connections together don't come back together.
 function retryIn(pause) {
-  clearTimeout(retry);
+  clearTimeout(retryTimer);
   pause *= 0.5 + Math.random() / 2;
-  due = Date.now() + pause;
-  retry = setTimeout(connect, pause);
+  retryAt = Date.now() + pause;
+  retryTimer = setTimeout(connect, pause);
 }
 
-// askWhy asks the server why there is no connection. Browsers hide how a WebSocket
-// was refused.
-async function askWhy() {
-  const asked = socket;
-  const answer = await fetch('ws', {cache: 'no-store'}).catch(() => undefined);
-  const after = Number(answer?.headers.get('Retry-After')); // a proxy's own 503 has none
-  if (answer?.status === 503 && after > 0) {
-    const [why] = (await answer.text()).match(/too many rooms|chat is full|shutting down/) ?? [];
-    if (why && socket === asked && retry) {
-      retryIn(1000 * after);
-      emit('state', why);
+// askForRefusal asks the server why it refused the WebSocket, because a browser doesn't say. If the server
+// gives a reason, the page shows it and tries again when the server proposes.
+async function askForRefusal() {
+  const refused = socket;
+  const response = await fetch('ws', {cache: 'no-store'}).catch(() => undefined);
+  const seconds = Number(response?.headers.get('Retry-After')); // 0 if it is missing, as in a proxy's own 503
+  if (response?.status === 503 && seconds > 0) {
+    const [reason] = (await response.text()).match(/too many rooms|chat is full|shutting down/) ?? [];
+    if (reason && socket === refused && retryTimer) {
+      retryIn(1000 * seconds);
+      emit('state', reason);
     }
   }
 }
 
-window.addEventListener('online', () => live ? lost() || connect() : retry && connect());
-window.addEventListener('offline', () => live && lost('The network is gone.'));
-document.addEventListener('visibilitychange', () => !document.hidden && retry && connect());
+// A new network, or a person who looks at the page, is worth an attempt at once.
+window.addEventListener('online', function () {
+  if (live) {
+    disconnect(); // the socket belongs to the previous network
+  }
+  if (retryTimer) {
+    connect();
+  }
+});
+window.addEventListener('offline', () => live && disconnect('The network is gone.'));
+document.addEventListener('visibilitychange', () => !document.hidden && retryTimer && connect());
 
 if (window.WebSocket) {
   connect();

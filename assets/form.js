@@ -1,21 +1,24 @@
-// form.js: what is typed, under which name, and how long it may be.
+// form.js owns the input with its draft and its limit, and the question for the name. It exports nothing.
 
 import {path, limits, load, save, tab, person, onPersonChanged} from './store.js';
-import {say} from './connection.js';
-import {parse, count, scroll} from './log.js';
+import {sendMessage} from './connection.js';
+import {parse, plural, scroll} from './log.js';
 
 const maxMessage = Number(limits.maxMessage); // bytes
 const [$msg, $name, $left, $ask, $who] = ['#msg', '#name', '#left', '#ask', '#who'].map(id => $(id));
+
+// touch matches on a touch screen, whose keyboard has no Shift+Enter. There Enter breaks a line.
 const touch = matchMedia('(hover: none) and (pointer: coarse)');
 
-const bytes = text => new TextEncoder().encode(text).length;
+// byteLength returns the length of text in UTF-8.
+const byteLength = text => new TextEncoder().encode(text).length;
 
-// line is what would be sent now, or ''. On the wire a line break is U+2028: a message remains one line
-// there.
-function line() {
+// composed returns the line that the input and the name make, or '' if the input has nothing visible. The
+// line has U+2028 for each line break, so that the message remains one line of the stream.
+function composed() {
   const text = $msg.val().trimEnd().replace(/^\n+/, '').replaceAll('\n', '\u2028').toWellFormed();
   if (/^[\s\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text)) {
-    return ''; // there is nothing to see
+    return '';
   }
   if (person.name) {
     return person.name + ': ' + text;
@@ -23,31 +26,33 @@ function line() {
   return parse(text).name === undefined ? text : ' ' + text;
 }
 
-// ---- Length. The limit is in bytes; people count characters.
+// ---- The limit. The server counts bytes, the page shows characters.
 
-function showRoom() {
-  const text = line();
-  const left = maxMessage - bytes(text);
+// showLeft shows how much longer the line may be, once it is near the limit.
+function showLeft() {
+  const line = composed();
+  const left = maxMessage - byteLength(line);
   const near = left <= Math.max(64, maxMessage / 10);
-  $left.prop('hidden', !near).toggleClass('over', left < 0).text(near ? roomIn(left, text) : '');
+  $left.prop('hidden', !near).toggleClass('over', left < 0).text(near ? leftText(left, line) : '');
   $('#send').prop('disabled', left < 0);
 }
 
-function roomIn(left, text) {
-  return left < 0 ? count(excess(text), 'character') + ' too long' : 'about ' + count(Math.floor(left / bytesEach(text)), 'character') + ' left';
+function leftText(left, line) {
+  return left < 0 ? plural(excess(line), 'character') + ' too long' :
+    'about ' + plural(Math.floor(left / bytesPerCharacter(line)), 'character') + ' left';
 }
 
-// bytesEach returns how many bytes a character of text takes.
-function bytesEach(text) {
-  return text ? bytes(text) / [...text].length : 1;
+// bytesPerCharacter returns the average of a line, or 1 for ''.
+function bytesPerCharacter(line) {
+  return line ? byteLength(line) / [...line].length : 1;
 }
 
-// excess returns how many characters must be removed from the end of text.
-function excess(text) {
+// excess returns the number of characters at the end of a line that are beyond the limit.
+function excess(line) {
   let size = 0, beyond = 0;
-  for (const character of text) {
+  for (const character of line) {
     const code = character.codePointAt(0);
-    size += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; // in UTF-8
+    size += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; // RFC 3629, section 3
     beyond += size > maxMessage;
   }
   return beyond;
@@ -55,24 +60,26 @@ function excess(text) {
 
 // ---- The input.
 
+// grow makes the input as high as its text. The style limits it to six rows.
 function grow() {
   const input = $msg[0];
   input.style.height = 'auto';
   input.style.height = input.scrollHeight + input.offsetHeight - input.clientHeight + 'px';
 }
 
-function changed() {
+function inputChanged() {
   save(tab, path + ':draft', $msg.val());
-  showRoom();
+  showLeft();
   grow();
 }
 
 $msg.val(load(tab, path + ':draft', ''))
   .attr('enterkeyhint', touch.matches ? 'enter' : 'send')
-  .on('input', changed)
+  .on('input', inputChanged)
   .on('keydown', function (event) {
     const {isComposing, keyCode} = event.originalEvent;
     const plain = !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey;
+    // In Safari, the Enter that ends a composition has the code 229 and isComposing is false.
     if (event.key === 'Enter' && plain && !touch.matches && !isComposing && keyCode !== 229) {
       event.preventDefault();
       submit();
@@ -83,7 +90,7 @@ $msg.val(load(tab, path + ':draft', ''))
   });
 $(window).on('resize', grow);
 
-// What is typed elsewhere goes into the input, if it would be lost.
+// A character typed into the page or the log would have no effect, so it goes into the input.
 $(document).on('keydown', function (event) {
   const {isComposing, ctrlKey, altKey, metaKey} = event.originalEvent;
   const lost = event.target === document.body || $(event.target).closest('#log').length > 0;
@@ -92,29 +99,29 @@ $(document).on('keydown', function (event) {
   }
 });
 
-// ---- Sending. The name is asked for once, before the first message.
+// ---- Sending. The page asks for the name once, before the first message.
 
-let asked = false; // because a message is to be sent
+let sendOnceNamed = false; // submit has asked for the name; closeQuestion resets it
 
 function submit() {
-  const text = line();
-  if (text === '' || bytes(text) > maxMessage) {
+  const line = composed();
+  if (line === '' || byteLength(line) > maxMessage) {
     return;
   }
   if (!person.isNamed) {
-    asked = true;
+    sendOnceNamed = true;
     askName();
     return;
   }
   $msg.val('');
-  changed();
-  say(text);
+  inputChanged();
+  sendMessage(line);
 }
 
 $('#form').on('submit', function (event) {
   event.preventDefault();
   submit();
-  if (!asked) {
+  if (!sendOnceNamed) {
     $msg.trigger('focus');
   }
 });
@@ -124,20 +131,21 @@ function askName() {
   $name.val(person.name).trigger('focus').trigger('select');
 }
 
-function closeAsk() {
+function closeQuestion() {
   $ask.prop('hidden', true);
-  asked = false;
+  sendOnceNamed = false;
   $msg.trigger('focus');
 }
 
+// rename sets the person's name, which may be '', and sends the message that waited for it.
 function rename(name) {
   person.set('name', name);
   person.set('isNamed', true);
   showName();
-  const sending = asked;
-  closeAsk();
-  showRoom();
-  if (sending) {
+  const sendNow = sendOnceNamed;
+  closeQuestion();
+  showLeft();
+  if (sendNow) {
     submit();
   }
 }
@@ -146,21 +154,21 @@ function showName() {
   $who.text(person.name || 'No name').attr('aria-label', person.name ? 'Your name: ' + person.name + '. Change it' : 'No name. Choose one');
 }
 
-$who.on('click', () => $ask.prop('hidden') ? askName() : closeAsk());
+$who.on('click', () => $ask.prop('hidden') ? askName() : closeQuestion());
 $ask.on('submit', function (event) {
   event.preventDefault();
   rename($name.val().replace(/[\u2028\u2029]/g, ' ').trim());
 }).on('keydown', function (event) {
   if (event.key === 'Escape' && !event.originalEvent.isComposing) {
     event.stopPropagation();
-    closeAsk();
+    closeQuestion();
   }
 });
 $('#nameless').on('click', () => rename(''));
 
 onPersonChanged(function () {
   showName();
-  showRoom();
+  showLeft();
 });
 showName();
-changed();
+inputChanged();

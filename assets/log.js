@@ -1,20 +1,25 @@
-// log.js: the log. Entries of lines, notices, and rules between them; what is new, and what is in view.
+// log.js owns the log: entries of lines, the outbox's entries, notices, and the rules between them. It also
+// owns what is in view, and which lines are new to the person.
+//
+// It exports addLine, queue, settle, markOwn and notice with moveNotice, which change the log; draw,
+// showNew, toEnd and scroll; isAway and onUnread; and the helpers element, plural, parse, clock and
+// mentions.
 
 import {path, load, save, device, person} from './store.js';
 import {isOwn, nextPosition, serverTime} from './connection.js';
 
-const maxEntries = 2000;
-const groupTime = 5 * 60 * 1000; // milliseconds
+const maxEntries = 2000; // elements in the log; more make a browser slow
+const groupTime = 5 * 60 * 1000; // milliseconds after which a speaker's next line shows name and time again
 const [$log, $lines, $outbox, $below] = ['#log', '#lines', '#outbox', '#below'].map(id => $(id));
 
-// element makes an element. Text is text wherever it comes from.
+// element returns a new element with children. Strings among them become text, never markup.
 export function element(name, className, ...children) {
   const e = document.createElement(name);
   e.className = className;
   return append(e, children);
 }
 
-// append appends children one by one: there can be too many for one call.
+// append appends children one by one, because a line may have more links than a call can have arguments.
 function append(e, children) {
   for (const child of children) {
     e.append(child);
@@ -22,14 +27,21 @@ function append(e, children) {
   return e;
 }
 
-export function count(n, what) {
-  return n + ' ' + what + (n === 1 ? '' : 's');
+// plural returns n and a noun in the right number: "1 message", "2 messages".
+export function plural(n, noun) {
+  return n + ' ' + noun + (n === 1 ? '' : 's');
 }
 
-// ---- Lines.
+// ---- Entries. The property line of an entry's element is an object with
+//
+//   name, text    of the line; name is undefined if the line has none
+//   own           whether the person said it
+//   at, position  as in connection.js's event line; undefined in the outbox
+//   isNew         whether it was said while the person was away; set by addLine, makeOwn and startAbsence
+//   began         when the first line of its group was said; set by group
 
-// parse returns the name and the text of a line: NAME: TEXT, or just TEXT. A space before what looks
-// like a name says that it is none.
+// parse returns {name, text} of a line "NAME: TEXT", and {text} of any other. It removes the first space of
+// " NAME: TEXT", which only says that NAME is no name.
 export function parse(line) {
   const [, space, name, text] = /^( ?)([^\s:][^:\u2028]{0,63}): (.*)$/su.exec(line) ?? [];
   return name === undefined ? {text: line} : space ? {text: line.slice(1)} : {name, text};
@@ -38,33 +50,35 @@ export function parse(line) {
 const dayFormat = new Intl.DateTimeFormat(undefined, {dateStyle: 'full'});
 const fullFormat = new Intl.DateTimeFormat(undefined, {dateStyle: 'full', timeStyle: 'medium'});
 
+// clock returns the time of day of a Date, as hh:mm.
 export const clock = at => at.toTimeString().slice(0, 5);
 
-function timeOf(at) {
+function timeElement(at) {
   const time = element('time', '', clock(at));
   time.dateTime = at.toISOString();
   time.title = fullFormat.format(at);
   return time;
 }
 
-// entry makes the entry of a line, with its time or a mark before it.
-function entry(line, classes, before) {
+// entry returns the entry of a line. first is its first child: the time, or a mark.
+function entry(line, classes, first) {
   const {name, text} = parse(line);
   const body = element('span', 'body');
   body.dir = 'auto';
   if (name !== undefined) {
-    const called = element('bdi', 'name', name);
-    called.style.setProperty('--hue', hue(name));
-    body.append(element('span', 'speaker', called, ' '));
+    const shownName = element('bdi', 'name', name);
+    shownName.style.setProperty('--hue', hue(name));
+    body.append(element('span', 'speaker', shownName, ' '));
   }
   const own = classes.includes('own');
   body.append(append(element('span', 'text'), formatted(text.replaceAll('\u2028', '\n'), !own)));
-  const made = element('div', 'entry ' + classes, before, body);
-  made.line = {name, text, own};
-  return made;
+  const e = element('div', 'entry ' + classes, first, body);
+  e.line = {name, text, own};
+  return e;
 }
 
-// hue gives each name one of twelve colours, the same on all screens: FNV-1a, folded.
+// hue returns one of twelve hues for a name, in degrees, the same on all devices. It folds the name's
+// FNV-1a hash.
 function hue(name) {
   let hash = 0x811c9dc5;
   for (let i = 0; i < name.length; i++) {
@@ -73,11 +87,12 @@ function hue(name) {
   return ((hash ^ hash >>> 16) >>> 0) % 12 * 30;
 }
 
-// formatted returns text as strings, links, and where marked, mentions of the person's name.
-function formatted(text, marked) {
+// formatted returns text as an array of strings and links, with the person's name marked if marksName is
+// true.
+function formatted(text, marksName) {
   return text.split(/(\bhttps?:\/\/[^\s<>"]*[^\s<>"'.,:;!?)\]}])/i).flatMap(function (part, i) {
     if (i % 2 === 0 || !URL.canParse(part)) {
-      return marked ? withMentions(part) : part;
+      return marksName ? withMentions(part) : part;
     }
     const a = element('a', '', part);
     a.href = part;
@@ -87,9 +102,9 @@ function formatted(text, marked) {
   });
 }
 
-// mention matches @name and the word. It is made anew when the name changes.
-let mention;
+let mention; // {name, pattern} of the last call of mentionOf
 
+// mentionOf returns a pattern that matches name or @name as a word, and captures it.
 function mentionOf(name) {
   if (mention?.name !== name) {
     const escaped = name.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
@@ -98,45 +113,46 @@ function mentionOf(name) {
   return mention.pattern;
 }
 
+// mentions reports whether the person has a name and text contains it.
 export const mentions = text => Boolean(person.name) && mentionOf(person.name).test(text);
 
 function withMentions(text) {
   return mentions(text) ? text.split(mentionOf(person.name)).map((part, i) => i % 2 ? element('mark', '', part) : part) : text;
 }
 
-// ---- Adding to the log, once an animation frame.
+// ---- Drawing. Elements wait, and are added together, once an animation frame.
 
-let waiting = []; // elements
-let following = true; // the end of the log is in view
-let below = 0; // entries that came while it was not
-let drawing = false;
+let waiting = []; // elements to append to the log; set by add, removeRule and draw
+let drawPlanned = false; // draw will be called; set by add, reset by draw
+let following = true; // the log stays at its end; set by scrolling, toEnd and showNew
+let below = 0; // entries added since the log no longer follows; set by draw, follow and showNew
 
-function add(added) {
-  waiting.push(added);
+function add(e) {
+  waiting.push(e);
   if (waiting.length > maxEntries) {
     waiting.shift();
   }
-  if (!drawing) {
-    drawing = true;
+  if (!drawPlanned) {
+    drawPlanned = true;
     document.hidden ? setTimeout(draw, 200) : requestAnimationFrame(draw);
   }
 }
 
-// draw adds what is waiting, if anything is.
+// draw adds the waiting elements to the log at once.
 export function draw() {
-  drawing = false;
+  drawPlanned = false;
   if (waiting.length === 0) {
     return;
   }
   const lines = $lines[0];
-  below += waiting.filter(added => added.line).length;
+  below += waiting.filter(e => e.line).length;
   lines.append(...arranged(waiting));
   waiting = [];
   while (lines.childElementCount > maxEntries) {
     lines.firstElementChild.remove();
   }
   if ((rule === 'added' || rule === 'shown') && !newRule.isConnected) {
-    lines.prepend(newRule); // it was further up
+    lines.prepend(newRule); // the loop above has removed it, or add has dropped it
   }
   lines.querySelector('.entry')?.classList.remove('continued');
   group($outbox.children('.entry').get(), lines.lastElementChild);
@@ -144,25 +160,25 @@ export function draw() {
   follow();
 }
 
-// arranged returns elements with rules between days, and entries grouped.
-let lastDay = dayFormat.format(new Date());
+let lastDay = dayFormat.format(new Date()); // day of the last line; arranged changes it
 
+// arranged returns elements with rules between days, and groups their entries.
 function arranged(elements) {
   const all = [];
-  for (const added of elements) {
-    const day = added.line?.at && dayFormat.format(added.line.at);
+  for (const e of elements) {
+    const day = e.line?.at && dayFormat.format(e.line.at);
     if (day && day !== lastDay) {
       lastDay = day;
       all.push(element('div', 'day', element('span', '', day)));
     }
-    all.push(added);
+    all.push(e);
   }
   group(all, $lines[0].lastElementChild);
   return all;
 }
 
-// group has entries of one speaker within some minutes share the name and time of the first. The first
-// of entries follows last, if there is one.
+// group marks the entries that continue a group of lines of one speaker, within groupTime. They show no
+// name and time. last is the element before the first of elements, or null.
 function group(elements, last) {
   let previous = last?.line;
   for (const {line, classList} of elements) {
@@ -177,18 +193,18 @@ function group(elements, last) {
   }
 }
 
-// notice adds a notice and returns it.
+// notice adds a notice, and returns its element for moveNotice.
 export function notice(text) {
-  const added = element('div', 'notice', element('span', 'body', text));
-  add(added);
-  return added;
+  const e = element('div', 'notice', element('span', 'body', text));
+  add(e);
+  return e;
 }
 
-// moveNotice changes a notice and moves it to the end.
-export function moveNotice(moved, text) {
-  moved.firstElementChild.textContent = text;
-  if (!waiting.includes(moved)) {
-    add(moved);
+// moveNotice changes the text of a notice, and moves it to the end of the log.
+export function moveNotice(e, text) {
+  e.firstElementChild.textContent = text;
+  if (!waiting.includes(e)) {
+    add(e);
   }
 }
 
@@ -199,14 +215,16 @@ function follow() {
     below = 0;
     $log[0].scrollTop = $log[0].scrollHeight;
   }
-  $below.prop('hidden', below === 0).text('↓ ' + count(below, 'new message'));
+  $below.prop('hidden', below === 0).text('↓ ' + plural(below, 'new message'));
 }
 
+// toEnd brings the log's end into view, and keeps it there until the person scrolls up.
 export function toEnd() {
   following = true;
   follow();
 }
 
+// scroll scrolls the log down by a number of pages, or up if it is negative.
 export function scroll(pages) {
   $log[0].scrollBy(0, pages * $log[0].clientHeight * 0.9);
 }
@@ -224,27 +242,40 @@ $below.on('click', function () {
 });
 new ResizeObserver(follow).observe($log[0]);
 
-// ---- What is new: what was said since the person looked elsewhere, also before a reload. A rule stands
-// before the first of it. The title counts it while the person is away.
+// ---- What is new. A line is new if somebody else said it while the person was away, even if it comes
+// later or after a reload. A rule stands before the first new line. The title counts new lines while the
+// person is away.
 
 const newRule = element('div', '', element('span', '', 'New'));
 newRule.id = 'new';
-let read = load(device, path + ':read', {}); // position of the first line that was not seen; {} if nothing was
-let absence = {from: Infinity, to: 0}; // when the person left and came back, by the server's clock
-let rule = 'none'; // since the person left; then added, shown when it was brought into view, or removed
-let unread = 0;
-let whenUnread = () => {};
 
+// read is the position of the first line that the person hasn't seen, {epoch, seq}; {} if it is not known.
+// startAbsence sets and stores it, for later loads of the page.
+let read = load(device, path + ':read', {});
+
+// absence is when the person left and came back, by the server's clock in milliseconds. startAbsence and
+// endAbsence set it.
+let absence = {from: Infinity, to: 0};
+
+// rule is the state of newRule since the person left: 'none', 'added', 'shown' once it was brought into
+// view, or 'removed' by the person. markNew, showNew, startAbsence, placeRule and the key Escape set it.
+let rule = 'none';
+
+let unread = 0; // new lines since the person left; set by markNew, markOwn and endAbsence
+let whenUnread = () => {}; // set by onUnread
+
+// isAway reports whether the person is looking elsewhere.
 export const isAway = () => document.hidden || !document.hasFocus();
 
-// onUnread has a function called with the number of unread lines.
+// onUnread sets the function that is called with the number of unread lines, now and after each change.
 export function onUnread(f) {
   whenUnread = f;
   f(unread);
 }
 
-// isNew reports whether a line was said while the person was away. It may come later.
-function isNew({own, old, position, at}) {
+// wasSaidInAbsence reports whether a line is new. The stored position decides about an old line, and the
+// absence about any other.
+function wasSaidInAbsence({own, old, position, at}) {
   return !own && (old ? read.epoch === position.epoch && position.seq >= read.seq : isAway() || at >= absence.from && at <= absence.to);
 }
 
@@ -260,21 +291,21 @@ function markNew() {
 }
 
 function removeRule() {
-  waiting = waiting.filter(added => added !== newRule);
+  waiting = waiting.filter(e => e !== newRule);
   newRule.remove();
 }
 
-function leave() {
+function startAbsence() {
   read = nextPosition() ?? read;
   save(device, path + ':read', read);
   rule = 'none';
-  for (const one of $lines.children('.entry').get()) {
-    one.line.isFresh = false;
+  for (const e of $lines.children('.entry').get()) {
+    e.line.isNew = false;
   }
   absence = {from: serverTime(), to: Infinity};
 }
 
-function comeBack() {
+function endAbsence() {
   unread = 0;
   absence.to = serverTime();
   whenUnread(0);
@@ -282,7 +313,7 @@ function comeBack() {
   showNew();
 }
 
-// showNew brings the rule into view, once, when the person is there.
+// showNew brings the rule into view if the person is there. It does so once for each absence.
 export function showNew() {
   if (rule !== 'added' || isAway()) {
     return;
@@ -297,17 +328,17 @@ export function showNew() {
   }
 }
 
-let away = isAway();
+let wasAway = isAway(); // set by checkAway
 
-function look() {
-  if (away !== isAway()) {
-    away = !away;
-    away ? leave() : comeBack();
+function checkAway() {
+  if (wasAway !== isAway()) {
+    wasAway = !wasAway;
+    wasAway ? startAbsence() : endAbsence();
   }
 }
 
-$(window).on('blur focus', look);
-$(document).on('visibilitychange', look);
+$(window).on('blur focus', checkAway);
+$(document).on('visibilitychange', checkAway);
 $(document).on('keydown', function (event) {
   if (event.key === 'Escape' && !event.originalEvent.isComposing && newRule.isConnected) {
     rule = 'removed';
@@ -315,23 +346,24 @@ $(document).on('keydown', function (event) {
   }
 });
 
-// ---- Lines as they come and go.
+// ---- Lines and messages.
 
-// addLine adds a line, and reports whether it is new.
+// addLine adds a line, which connection.js reports, and returns whether it is new. It removes the entry of
+// line.message from the outbox.
 export function addLine(line) {
   const {text, at, position, message, own} = line;
-  const isFresh = isNew(line);
-  if (isFresh) {
+  const isNew = wasSaidInAbsence(line);
+  if (isNew) {
     markNew();
   }
   message?.element.remove();
-  const added = entry(text, own ? 'own' : '', timeOf(at));
-  Object.assign(added.line, {at, position, isFresh});
-  add(added);
-  return isFresh;
+  const e = entry(text, own ? 'own' : '', timeElement(at));
+  Object.assign(e.line, {at, position, isNew});
+  add(e);
+  return isNew;
 }
 
-// queue shows a message that is to be sent.
+// queue shows a message of connection.js's outbox below the log, and keeps its entry as message.element.
 export function queue(message) {
   message.element = entry(message.text, 'own', element('span', 'mark', 'unsent'));
   setTimeout(() => $(message.element).addClass('late'), 2000);
@@ -341,59 +373,61 @@ export function queue(message) {
   toEnd();
 }
 
-// settle takes a message that will not be heard from the outbox into the log, with a mark.
+// settle moves a message from the outbox into the log, because its line won't come. The text mark stands in
+// the place of the time. classes are the entry's additional classes, or ''.
 export function settle(message, classes, mark) {
   message.element.remove();
   add(entry(message.text, 'own ' + classes, element('span', 'mark', mark)));
 }
 
-// claimOwn marks lines as own that were said in another tab.
-export function claimOwn() {
-  for (const one of $lines.children('.entry:not(.own)').get().concat(waiting)) {
-    if (one.line?.position && isOwn(one.line.position)) {
-      makeOwn(one);
+// markOwn shows the lines as own for which isOwn has become true, and no longer counts them as new.
+export function markOwn() {
+  for (const e of $lines.children('.entry:not(.own)').get().concat(waiting)) {
+    if (e.line?.position && isOwn(e.line.position)) {
+      makeOwn(e);
     }
   }
   group($lines.children().get());
   placeRule();
 }
 
-function makeOwn(one) {
-  one.line.own = true;
-  one.classList.add('own');
-  $(one).find('mark').replaceWith((i, text) => document.createTextNode(text));
-  if (one.line.isFresh) {
-    one.line.isFresh = false;
+function makeOwn(e) {
+  e.line.own = true;
+  e.classList.add('own');
+  $(e).find('mark').replaceWith((i, text) => document.createTextNode(text));
+  if (e.line.isNew) {
+    e.line.isNew = false;
     whenUnread(unread = Math.max(0, unread - 1));
   }
 }
 
-// placeRule has the rule stand before the first line that is new.
+// placeRule moves the rule before the first new line, or removes it if no line is new.
 function placeRule() {
   draw();
-  const fresh = $lines.children('.entry').get().find(one => one.line.isFresh);
-  if (newRule.isConnected && fresh) {
-    fresh.before(newRule);
+  const first = $lines.children('.entry').get().find(e => e.line.isNew);
+  if (newRule.isConnected && first) {
+    first.before(newRule);
   } else if (newRule.isConnected) {
     removeRule();
     rule = 'none';
   }
 }
 
-// ---- The clipboard gets name and time of each line, but for a part of a text.
+// ---- The clipboard. A copy of several entries has the time and the name of each. A copy from within one
+// text is left to the browser.
 
-function plain({line: {at, name, text}}) {
-  const said = name === undefined ? text : name + ': ' + text;
-  return (at ? clock(at) + ' ' : '') + said.replaceAll('\u2028', '\n');
+function asPlainText({line: {at, name, text}}) {
+  const line = name === undefined ? text : name + ': ' + text;
+  return (at ? clock(at) + ' ' : '') + line.replaceAll('\u2028', '\n');
 }
 
-// isSelected reports whether some text of an entry is in a range.
-function isSelected(one, range) {
-  if (!range.intersectsNode(one)) {
+// isSelected reports whether range contains some text of e. A range may touch an element without that.
+function isSelected(e, range) {
+  if (!range.intersectsNode(e)) {
     return false;
   }
   const part = range.cloneRange(), whole = document.createRange();
-  whole.selectNodeContents(one);
+  whole.selectNodeContents(e);
   if (part.compareBoundaryPoints(Range.START_TO_START, whole) < 0) {
     part.setStart(whole.startContainer, whole.startOffset);
   }
@@ -409,9 +443,9 @@ $(document).on('copy', function ({originalEvent}) {
     return;
   }
   const range = selection.getRangeAt(0);
-  const entries = $log.find('.entry').get().filter(one => isSelected(one, range));
+  const entries = $log.find('.entry').get().filter(e => isSelected(e, range));
   if (entries.length > 0 && $(range.commonAncestorContainer).closest('.text').length === 0) {
-    originalEvent.clipboardData.setData('text/plain', entries.map(plain).join('\n'));
+    originalEvent.clipboardData.setData('text/plain', entries.map(asPlainText).join('\n'));
     originalEvent.preventDefault();
   }
 });

@@ -1,10 +1,10 @@
-// notify.js: how the person learns of new lines while looking elsewhere: the title, the icon, and if
-// wanted, a notification and a sound.
+// notify.js owns the page's title and icon, which show the number of unread lines; the bell, with which the
+// person chooses notifications; and the notifications and their sound. It exports notify.
 
 import {room, root, person, onPersonChanged} from './store.js';
 import {onUnread, parse, mentions} from './log.js';
 
-const soundPause = 3000; // milliseconds
+const soundPause = 3000; // milliseconds from one sound to the next, at least
 const title = room ? room + ' – ' + document.title : document.title;
 const $means = $('#means');
 
@@ -17,7 +17,8 @@ onUnread(function (unread) {
   }
 });
 
-// notify tells the person of a new line.
+// notify shows a notification of a line and plays the sound, if the person has chosen that for this line.
+// The caller must make sure that the line is new, and that the person is away.
 export function notify({text}) {
   const line = parse(text);
   if (person.notify === 'everything' || person.notify === 'mentions' && mentions(line.text)) {
@@ -26,25 +27,27 @@ export function notify({text}) {
   }
 }
 
-const canShow = () => window.isSecureContext && 'Notification' in window;
+// canNotify reports whether the browser has notifications. It has none for a page without TLS.
+const canNotify = () => window.isSecureContext && 'Notification' in window;
 
 function show({name, text}) {
-  if (!canShow() || Notification.permission !== 'granted') {
+  if (!canNotify() || Notification.permission !== 'granted') {
     return;
   }
   try {
-    const shown = new Notification(name ? name + ' – ' + title : title, {body: text.replaceAll('\u2028', '\n'), tag: title, renotify: true, icon: root + 'assets/icon.svg'});
-    shown.onclick = function () {
+    const notification = new Notification(name ? name + ' – ' + title : title, {body: text.replaceAll('\u2028', '\n'), tag: title, renotify: true, icon: root + 'assets/icon.svg'});
+    notification.onclick = function () {
       window.focus();
-      shown.close();
+      notification.close();
     };
-  } catch {} // Chrome on Android has notifications for service workers alone
+  } catch {} // Chrome on Android allows only a service worker to show notifications
 }
 
-// ---- The sound: a soft tone of a fifth of a second. Browsers want a click or a key before the first.
+// ---- The sound, a soft tone of a fifth of a second. A browser plays it only if the person has clicked or
+// typed before.
 
-let audio;
-let played = -soundPause;
+let audio; // an AudioContext, made by unlock; undefined until it is first needed
+let lastPlayed = -soundPause; // by performance.now(); set by play
 
 function unlock() {
   if (person.notify !== 'nothing' && window.AudioContext) {
@@ -55,10 +58,10 @@ function unlock() {
 
 function play() {
   const now = performance.now();
-  if (!audio || audio.state !== 'running' || now - played < soundPause) {
+  if (!audio || audio.state !== 'running' || now - lastPlayed < soundPause) {
     return;
   }
-  played = now;
+  lastPlayed = now;
   const tone = audio.createOscillator(), volume = audio.createGain();
   tone.frequency.value = 660;
   volume.gain.setValueAtTime(0.06, audio.currentTime);
@@ -75,11 +78,12 @@ $(document).one('pointerdown keydown', unlock);
 function showChoice() {
   $('#bell').toggleClass('on', person.notify !== 'nothing');
   $('#bell input').each((i, choice) => { choice.checked = choice.value === person.notify; });
-  $means.text(person.notify === 'nothing' ? '' : means() + (person.notify === 'mentions' && !person.name ? ' You have no name yet.' : ''));
+  $means.text(person.notify === 'nothing' ? '' : choiceMeaning() + (person.notify === 'mentions' && !person.name ? ' You have no name yet.' : ''));
 }
 
-function means() {
-  if (!canShow()) {
+// choiceMeaning says what the person will notice. The browser may allow less than the person chose.
+function choiceMeaning() {
+  if (!canNotify()) {
     return 'A sound: notifications need https.';
   }
   return Notification.permission === 'granted' ? 'A notification and a sound.' : 'A sound: the browser does not allow notifications.';
@@ -88,7 +92,7 @@ function means() {
 $('#bell input').on('change', async function () {
   person.set('notify', this.value);
   unlock();
-  if (person.notify !== 'nothing' && canShow() && Notification.permission === 'default') {
+  if (person.notify !== 'nothing' && canNotify() && Notification.permission === 'default') {
     await Notification.requestPermission();
   }
   showChoice();

@@ -1,4 +1,8 @@
-// Package assets is the page, its scripts, style and icons, and serves them.
+// Package assets serves the page of the chat, with its scripts, icons and manifests.
+//
+// The page loads and runs nothing but these files, and connects to no server but its own: its
+// Content-Security-Policy forbids the rest. The page and the files are compressed once, when their handlers are
+// made. A browser may keep them, and asks before each use whether they have changed.
 package assets
 
 import (
@@ -20,23 +24,23 @@ import (
 //go:embed *.html *.css *.js *.svg
 var files embed.FS
 
-// Page is what is filled in.
+// Page holds the values for home.html's placeholders.
 type Page struct {
-	Title      string
-	MaxMessage int // bytes
-	History    int // lines
-	Rooms      int // named ones that there may be
+	Title      string // of the chat, as plain text
+	MaxMessage int    // bytes in the longest message that the server accepts
+	History    int    // lines that the server keeps for clients that join
+	Rooms      int    // largest number of named rooms; 0 if there is only the nameless room
 }
 
-// contentTypes are those of files that are served by themselves, by extension. The style is served within
-// the page.
+// contentTypes maps the extensions of the files that Files serves to their media types. HTML and CSS are
+// missing because Home serves them as the page.
 var contentTypes = map[string]string{
 	".js":  "text/javascript; charset=utf-8",
 	".svg": "image/svg+xml",
 }
 
-// Files returns the handlers of what the page loads, by name. They are to be served beside the page, below
-// assets/.
+// Files returns a handler for each script and icon, by file name. The caller must serve them in a directory
+// assets/, which Home and Manifest refer to.
 func Files() map[string]http.Handler {
 	entries, err := files.ReadDir(".")
 	if err != nil {
@@ -51,8 +55,8 @@ func Files() map[string]http.Handler {
 	return handlers
 }
 
-// withoutComments empties the lines that are comments: a fifth of our scripts, which a browser on a slow
-// line need not wait for. The other lines keep their numbers. jQuery and the icons have no such line.
+// withoutComments empties the lines of a file that are comments, so that a browser loads an eighth less. Other
+// lines keep their numbers. A script must not have a line within a string that begins with //.
 func withoutComments(script []byte) []byte {
 	lines := bytes.SplitAfter(script, []byte{'\n'})
 	for i, line := range lines {
@@ -63,7 +67,7 @@ func withoutComments(script []byte) []byte {
 	return bytes.Join(lines, nil)
 }
 
-// mustRead returns an embedded file.
+// mustRead returns the content of an embedded file.
 func mustRead(name string) []byte {
 	content, err := files.ReadFile(name)
 	if err != nil {
@@ -72,11 +76,13 @@ func mustRead(name string) []byte {
 	return content
 }
 
-// Home serves the page. up is the relative URL of the directory in which assets/ is, or "".
-func (p Page) Home(up string) http.Handler {
+// Home returns the handler of the page. root is the relative URL of the directory that contains assets/: "" for
+// the page of the nameless room, "../" for a named one.
+func (p Page) Home(root string) http.Handler {
+	// The Replacer makes one pass, so a title that looks like a placeholder stays as it is.
 	page := strings.NewReplacer(
 		"{{title}}", html.EscapeString(p.Title),
-		"{{root}}", up,
+		"{{root}}", root,
 		"{{style}}", string(mustRead("chat.css")),
 		"{{max-message}}", strconv.Itoa(p.MaxMessage),
 		"{{history}}", strconv.Itoa(p.History),
@@ -90,20 +96,21 @@ func (p Page) Home(up string) http.Handler {
 	})
 }
 
-// pagePolicy is the policy with which a browser lets the page load its own scripts, style and icons,
-// connect to its own server, and do nothing else.
+// pagePolicy returns the page's Content-Security-Policy. It names the style, which is part of the page, by its
+// hash, so that no other style in the page applies.
 func pagePolicy() string {
 	style := sha256.Sum256(mustRead("chat.css"))
 	return "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
 		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// ManifestName is where the page looks for its manifest, beside it.
+// ManifestName is the file name of the manifest, which the page looks for in its own directory.
 const ManifestName = "manifest.webmanifest"
 
-// Manifest serves what makes a room, the one that r.PathValue has, an application of its own (W3C Web
-// Application Manifest). up is as for Home.
-func (p Page) Manifest(up string) http.Handler {
+// Manifest returns the handler of a room's manifest (W3C Web Application Manifest), with which a browser can
+// install the room as an application. The room is the request's path value "room", or else the nameless one.
+// root is the same as for Home.
+func (p Page) Manifest(root string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, short := p.Title, p.Title
 		if room := r.PathValue("room"); room != "" {
@@ -114,39 +121,40 @@ func (p Page) Manifest(up string) http.Handler {
 			"short_name": short,
 			"start_url":  "./",
 			"display":    "standalone",
-			"icons":      []map[string]string{{"src": up + "assets/icon.svg", "sizes": "any", "type": "image/svg+xml"}},
+			"icons":      []map[string]string{{"src": root + "assets/icon.svg", "sizes": "any", "type": "image/svg+xml"}},
 		})
 		if err != nil {
-			panic(err) // of strings alone
+			panic(err) // Marshal can't fail for strings
 		}
 		asset{contentType: "application/manifest+json", plain: newRepresentation(content)}.ServeHTTP(w, r)
 	})
 }
 
-// asset is a file for browsers, which may keep it, and ask each time whether it has changed.
+// An asset serves one content, in the encoding that the request asks for.
 type asset struct {
 	contentType string
 	plain       representation
-	gzip        representation // without content if it would not be smaller
+	gzip        representation // its content is nil if compression doesn't make the asset smaller
 }
 
-// representation is the content of a file in one encoding (RFC 9110, section 8).
+// A representation is the content of an asset in one encoding (RFC 9110, section 8).
 type representation struct {
 	content []byte
 	etag    string
 }
 
+// newRepresentation returns a representation of content. The caller must not change content afterwards.
 func newRepresentation(content []byte) representation {
 	return representation{content, fmt.Sprintf(`"%x"`, sha256.Sum256(content))}
 }
 
-// newAsset compresses content, once.
+// newAsset compresses content. The caller must not change content afterwards.
 func newAsset(content []byte, contentType string) asset {
 	a := asset{contentType: contentType, plain: newRepresentation(content)}
 	var compressed bytes.Buffer
 	w, err := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
 	if err != nil {
-		panic(err) // of the level
+		panic(err) // the level is valid
 	}
 	w.Write(content)
 	w.Close()
@@ -171,8 +179,8 @@ func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(chosen.content))
 }
 
-// acceptsGzip reports whether a request names gzip among the encodings that it accepts (RFC 9110,
-// section 12.5.3).
+// acceptsGzip reports whether r's Accept-Encoding names gzip with a weight above 0 (RFC 9110, section 12.5.3).
+// It doesn't count "*", which no browser sends alone.
 func acceptsGzip(r *http.Request) bool {
 	for coding := range strings.SplitSeq(strings.Join(r.Header["Accept-Encoding"], ","), ",") {
 		name, weight, weighted := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";q=")

@@ -1,34 +1,44 @@
-// store.js: what the page was served with, and what it keeps in the browser.
+// store.js owns what the page was served with, what it keeps in the browser, and the person's settings. It
+// exports root, limits, room and path; device, tab, load and save; person and onPersonChanged.
 
-export const {root, ...limits} = document.body.dataset; // the relative URL of all rooms, or ''
-export const room = root ? decodeURIComponent(location.pathname.split('/').at(-2)) : ''; // its name, or ''
+// root is the relative URL of the directory of all rooms; in the nameless room it is ''. limits has the
+// server's limits, as strings: rooms, maxMessage in bytes, and history in lines.
+export const {root, ...limits} = document.body.dataset;
 
-// Keys of what is kept for this room alone begin with it: other rooms have other paths, and so have other
-// programs on this host.
+// room is the room's name; '' for the nameless room.
+export const room = root ? decodeURIComponent(location.pathname.split('/').at(-2)) : '';
+
+// path begins the keys of all values that are kept for this room alone. Other rooms have other paths, and
+// so have other programs on the same host.
 export const path = location.pathname;
 
-// On this device, and as long as this tab lives.
+// device and tab return the two stores for load and save. All tabs of the browser share the device's store,
+// which lasts. A tab's store ends with the tab; a duplicated tab begins with a copy of it. Both are
+// functions because the mere access throws an error where storage is forbidden.
 export const device = () => window.localStorage;
 export const tab = () => window.sessionStorage;
 
-// load returns what is kept under a key, if it is of the type of otherwise.
-export function load(store, key, otherwise) {
+// load returns the value that save stored under key. It returns fallback if there is none, or if the value
+// has another type than fallback. It never throws.
+export function load(store, key, fallback) {
   try {
     const value = JSON.parse(store().getItem(key));
-    return value?.constructor === otherwise.constructor ? value : otherwise;
+    return value?.constructor === fallback.constructor ? value : fallback;
   } catch {
-    return otherwise; // storage is forbidden, or holds something else
+    return fallback; // storage is forbidden, or another program stored something else
   }
 }
 
+// save stores value, which must be JSON, under key. It does nothing if storage is full or forbidden.
 export function save(store, key, value) {
   try {
     store().setItem(key, JSON.stringify(value));
-  } catch {} // full, or forbidden: then it is not kept
+  } catch {}
 }
 
-// The person at this device. isNamed says that they have chosen a name, or '' for none; notify is nothing,
-// mentions or everything.
+// person holds the settings that all tabs share. isNamed is true once the person has chosen a name, or to
+// have none; then name is ''. notify is 'nothing', 'mentions' or 'everything'. set changes and stores one
+// setting; it doesn't call the functions of onPersonChanged.
 export const person = {
   isNamed: load(device, 'chat:isNamed', false),
   name: load(device, 'chat:name', ''),
@@ -39,9 +49,9 @@ export const person = {
   },
 };
 
-const watchers = [];
+const watchers = []; // the functions given to onPersonChanged
 
-// onPersonChanged has a function called when another tab has changed what it is about.
+// onPersonChanged registers f, which is called without arguments after another tab has changed person.
 export const onPersonChanged = f => watchers.push(f);
 
 window.addEventListener('storage', function ({key, storageArea}) {
