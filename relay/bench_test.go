@@ -20,15 +20,15 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// BenchmarkRelay has a person at one chat say lines of 64 bytes at some rate. One listener is there, and others are at
+// BenchmarkRelay measures a speaker at one chat, who says lines of 64 bytes at a fixed rate, and listeners at
 // another chat. Metrics:
 //
-//	here-ms, across-ms  from saying a line to hearing it, at the speaker's chat and at the other, at p50; where
-//	                    there is one listener, since the other chat takes its time to tell a thousand
-//	relays-us/line      CPU of both relays and NATS together
-//	chat-us/line        CPU of the chat where the listeners are
-//	share-%             the first of these in percent of the second
-//	MB                  of memory at the end: that chat, its relay, and what NATS runs in
+//	here-ms, across-ms         p50 latency at the speaker's chat and at the other one, with one listener only,
+//	                           because with 1000 it is mostly the other chat's fan-out
+//	relays-us/line             CPU of both relays and NATS together
+//	chat-us/line               CPU of the listeners' chat
+//	share-%                    relays-us/line in percent of chat-us/line
+//	chat-MB, relay-MB, nats-MB memory at the end of the listeners' chat, its relay, and the NATS process
 func BenchmarkRelay(b *testing.B) {
 	for _, kind := range []natsKind{currentNATS, embeddedNATS} {
 		for _, load := range []struct{ listeners, rate int }{{1, 20}, {1, 200}, {1000, 20}, {1000, 200}, {1, 50_000}} {
@@ -40,21 +40,22 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// audience is a person who speaks at one chat, and who listens there and at another.
+// audience is a speaker at the first of two chats, and listeners at the second one.
 type audience struct {
-	*world
+	world   *world
 	speaker *wstest.Client
-	ears    []*ear // the first one, of the speaker, at the first chat
+	ears    []*ear // the first one is the speaker's
 }
 
+// openAudience returns an audience with this number of listeners, at connected chats.
 func openAudience(b *testing.B, kind natsKind, listeners int) *audience {
-	a := &audience{world: newWorld(b, kind)}
-	if a.nats != nil {
-		a.startNATS()
+	w := newWorld(b, kind)
+	if w.nats != nil {
+		w.startNATS()
 	}
-	here, there := a.addChat("-history", "256"), a.addChat("-history", "256")
-	a.connected()
-	a.speaker = join(b, here)
+	here, there := w.addChat("-history", "256"), w.addChat("-history", "256")
+	w.connected()
+	a := &audience{world: w, speaker: join(b, here)}
 	a.ears = []*ear{listen(a.speaker)}
 	for range listeners {
 		a.ears = append(a.ears, listen(join(b, there)))
@@ -62,19 +63,21 @@ func openAudience(b *testing.B, kind natsKind, listeners int) *audience {
 	return a
 }
 
-// join returns a client that stays as long as the benchmark takes.
+// join returns a client of the chat without wstest's deadline of a minute.
 func join(b *testing.B, c *chatProgram) *wstest.Client {
 	conn := wstest.Dial(b, c.addr)
 	conn.SetDeadline(time.Time{})
 	return wstest.Upgrade(b, conn, "/ws")
 }
 
-// ear counts lines, and notes when they came, in a goroutine that ends with the connection.
+// ear notes the times at which a client's lines come.
 type ear struct {
 	mu    sync.Mutex
-	times []time.Time
+	times []time.Time // guarded by mu
 }
 
+// listen returns the ear of a client. It reads the client's messages in a goroutine that ends with the
+// connection.
 func listen(client *wstest.Client) *ear {
 	e := new(ear)
 	go func() {
@@ -91,6 +94,7 @@ func listen(client *wstest.Client) *ear {
 	return e
 }
 
+// hear notes lines that came at now.
 func (e *ear) hear(lines int, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -99,50 +103,54 @@ func (e *ear) hear(lines int, now time.Time) {
 	}
 }
 
+// heard returns the number of lines since the last reset.
 func (e *ear) heard() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return len(e.times)
 }
 
+// reset forgets all lines.
 func (e *ear) reset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.times = e.times[:0]
 }
 
-// benchmark says b.N lines, so many a second.
+// benchmark has the speaker say b.N lines, rate of them a second, and reports the metrics.
 func (a *audience) benchmark(b *testing.B, rate int) {
+	w := a.world
 	for _, e := range a.ears {
 		e.reset()
 	}
-	relays := slices.Clone(a.relays)
-	if a.nats != relays[0] {
-		relays = append(relays, a.nats)
+	relays := slices.Clone(w.relays)
+	if w.nats != relays[0] {
+		relays = append(relays, w.nats)
 	}
-	relaysBefore, chatBefore := cpu(b, relays...), cpu(b, a.chats[1].program)
+	relaysBefore, chatBefore := cpu(b, relays...), cpu(b, w.chats[1].program)
 	b.ResetTimer()
 	said := a.say(b.N, rate)
 	for _, e := range a.ears {
-		wstest.Until(b, "all is heard", func() bool { return e.heard() >= b.N })
+		wstest.Until(b, "everyone has heard all lines", func() bool { return e.heard() >= b.N })
 	}
 	b.StopTimer()
-	relaysTook, chatTook := cpu(b, relays...)-relaysBefore, cpu(b, a.chats[1].program)-chatBefore
+	relaysTook, chatTook := cpu(b, relays...)-relaysBefore, cpu(b, w.chats[1].program)-chatBefore
 
 	perLine := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(b.N) }
 	if len(a.ears) == 2 {
-		b.ReportMetric(a.ears[0].delay(said), "here-ms")
-		b.ReportMetric(a.ears[1].delay(said), "across-ms")
+		b.ReportMetric(a.ears[0].latency(said), "here-ms")
+		b.ReportMetric(a.ears[1].latency(said), "across-ms")
 	}
 	b.ReportMetric(perLine(relaysTook), "relays-us/line")
 	b.ReportMetric(perLine(chatTook), "chat-us/line")
 	b.ReportMetric(100*float64(relaysTook)/float64(chatTook), "share-%")
-	b.ReportMetric(memory(b, a.chats[1].program), "chat-MB")
-	b.ReportMetric(memory(b, a.relays[1]), "relay-MB")
-	b.ReportMetric(memory(b, a.nats), "nats-MB")
+	b.ReportMetric(memory(b, w.chats[1].program), "chat-MB")
+	b.ReportMetric(memory(b, w.relays[1]), "relay-MB")
+	b.ReportMetric(memory(b, w.nats), "nats-MB")
 }
 
-// say says lines, so many a second, and returns when. Many are said a hundred times a second, all that are due.
+// say has the speaker say lines, rate of them a second, and returns the time of each. At more than 1000 a
+// second it says all lines that are due every 10 ms.
 func (a *audience) say(lines, rate int) (said []time.Time) {
 	began, pause := time.Now(), time.Second/time.Duration(rate)
 	if pause < time.Millisecond {
@@ -161,25 +169,25 @@ func (a *audience) say(lines, rate int) (said []time.Time) {
 	return said
 }
 
-// delay returns the milliseconds from saying to hearing, at p50.
-func (e *ear) delay(said []time.Time) float64 {
+// latency returns the p50 latency of lines that were said at these times, in milliseconds.
+func (e *ear) latency(said []time.Time) float64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var delays []time.Duration
+	var latencies []time.Duration
 	for n, at := range said {
-		delays = append(delays, e.times[n].Sub(at))
+		latencies = append(latencies, e.times[n].Sub(at))
 	}
-	slices.Sort(delays)
-	return float64(delays[len(delays)/2]) / float64(time.Millisecond)
+	slices.Sort(latencies)
+	return float64(latencies[len(latencies)/2]) / float64(time.Millisecond)
 }
 
-// cpu returns the time that programs have run, as Linux counts it for each thread.
+// cpu returns the CPU time of programs so far, as Linux counts it for each thread.
 func cpu(b *testing.B, programs ...*program) (sum time.Duration) {
 	b.Helper()
 	for _, p := range programs {
 		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
 		if err != nil || len(threads) == 0 {
-			b.Skip("CPU is read from /proc")
+			b.Skip("CPU time needs Linux's /proc")
 		}
 		for _, thread := range threads {
 			stat, _ := os.ReadFile(thread)
@@ -191,7 +199,7 @@ func cpu(b *testing.B, programs ...*program) (sum time.Duration) {
 	return sum
 }
 
-// memory returns the megabytes that a program takes (VmRSS).
+// memory returns the resident memory of a program (VmRSS) in MiB.
 func memory(b *testing.B, p *program) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -203,20 +211,21 @@ func memory(b *testing.B, p *program) float64 {
 	return float64(kB) / 1024
 }
 
-// BenchmarkBacklog starts a chat when the stream has b.N messages of one line of 64 bytes, in fifty rooms. Metrics:
+// BenchmarkBacklog measures the start of a chat whose backlog is b.N messages of one line of 64 bytes, in 50
+// rooms. Metrics:
 //
-//	relay-us/message, chat-us/message  CPU until the chat has said the last lines
-//	messages/s                         how fast that is
+//	relay-us/message, chat-us/message  CPU until the chat has delivered the backlog
+//	messages/s                         messages of the backlog a second
 func BenchmarkBacklog(b *testing.B) {
 	w := newWorld(b, currentNATS)
 	w.startNATS()
-	w.addChat() // whose relay makes the stream
+	w.addChat() // its relay creates the JetStream stream
 	w.connected()
-	wstest.Until(b, "there is a stream", func() bool { return fillStream(b, "nats://"+w.natsAddr, b.N) == nil })
+	wstest.Until(b, "the JetStream stream has the backlog", func() bool { return fillStream(b, "nats://"+w.natsAddr, b.N) == nil })
 	b.ResetTimer()
 	began := time.Now()
 	c := w.addChat("-history", "256")
-	wstest.Until(b, "the backlog is said", func() bool { return c.count("lines_received") >= min(b.N, 50) })
+	wstest.Until(b, "the chat has delivered the backlog", func() bool { return c.count("lines_received") >= min(b.N, 50) })
 	took := time.Since(began)
 	b.StopTimer()
 	perMessage := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(b.N) }
@@ -225,7 +234,7 @@ func BenchmarkBacklog(b *testing.B) {
 	b.ReportMetric(float64(b.N)/took.Seconds(), "messages/s")
 }
 
-// fillStream puts messages of one line each into the stream, if there is one.
+// fillStream publishes messages of one line each to the JetStream stream, which must exist.
 func fillStream(b *testing.B, url string, messages int) error {
 	conn, err := nats.Connect(url)
 	if err != nil {

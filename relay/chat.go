@@ -16,23 +16,27 @@ import (
 )
 
 const (
-	// Time to connect to the chat or to NATS.
+	// connectWait limits how long the relay connects to the chat or to NATS, their greetings included.
 	connectWait = 5 * time.Second
 
-	// A chat says how many people it has each five seconds. One that has said nothing for that long is given up.
+	// chatSilence is how long a chat may send nothing before the session ends. A chat sends its people count
+	// every 5 s, so 30 s of silence are a chat that hangs or a broken link.
 	chatSilence = 30 * time.Second
 
-	// Bytes in a message from the chat: a batch, or one line of the largest -max-message.
+	// maxChatMessage is the number of bytes in the largest message from the chat. It has room for one line of
+	// the largest -max-message (1 GiB) and its JSON header.
 	maxChatMessage = 1<<30 + 1<<20
 )
 
-// chatConn is a connection to the chat. One goroutine may receive; any may send.
+// chatConn is a connection to the chat. Only one goroutine may call receive at a time. Any goroutine may call
+// send.
 type chatConn struct {
-	*websocket.Conn
-	hello relay.Hello
+	ws    *websocket.Conn
+	hello relay.Hello // the chat's first message
 }
 
-// dialChat connects to the chat at -chat.
+// dialChat connects to the chat at address, the value of -chat, and reads the chat's hello. It returns a
+// permanentError if a server answers there that is not a chat.
 func dialChat(ctx context.Context, address string) (*chatConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWait)
 	defer cancel()
@@ -44,7 +48,7 @@ func dialChat(ctx context.Context, address string) (*chatConn, error) {
 	}
 	socket, err := new(net.Dialer).DialContext(ctx, protocol, host)
 	if err != nil {
-		return nil, fmt.Errorf("no chat at -chat %s: %w", address, err)
+		return nil, fmt.Errorf("connecting to the chat at -chat %s: %w", address, err)
 	}
 	socket.SetDeadline(time.Now().Add(connectWait))
 	c, err := greet(socket, target)
@@ -57,27 +61,28 @@ func dialChat(ctx context.Context, address string) (*chatConn, error) {
 	if errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("the chat at -chat %s does not answer: %w", address, err)
 	}
-	return nil, permanentError{fmt.Errorf("what is at -chat %s is no chat with -relay: %w", address, err)}
+	return nil, permanentError{fmt.Errorf("the server at -chat %s is not a chat's -relay: %w", address, err)}
 }
 
-// greet does the handshake, and reads the chat's hello.
+// greet does the WebSocket handshake on socket and reads the chat's hello. After an error the caller must
+// close socket.
 func greet(socket net.Conn, target string) (*chatConn, error) {
 	config, err := websocket.NewConfig(target, relay.OriginHeader)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := websocket.NewClient(config, socket)
+	ws, err := websocket.NewClient(config, socket)
 	if err != nil {
 		return nil, err
 	}
-	conn.MaxPayloadBytes = maxChatMessage
-	c := &chatConn{Conn: conn}
+	ws.MaxPayloadBytes = maxChatMessage
+	c := &chatConn{ws: ws}
 	m, err := c.receive()
 	if err != nil {
 		return nil, err
 	}
 	if m.Hello == nil {
-		return nil, errors.New("it does not say hello")
+		return nil, errors.New("its first message is not a hello")
 	}
 	c.hello = *m.Hello
 	return c, nil
@@ -86,16 +91,28 @@ func greet(socket net.Conn, target string) (*chatConn, error) {
 // receive returns the next message from the chat.
 func (c *chatConn) receive() (m relay.Message, err error) {
 	var b []byte
-	if err := websocket.Message.Receive(c.Conn, &b); err != nil {
-		return m, fmt.Errorf("from the chat: %w", err)
+	if err := websocket.Message.Receive(c.ws, &b); err != nil {
+		return m, fmt.Errorf("reading from the chat: %w", err)
 	}
 	return relay.Decode(b)
 }
 
-// send sends m to the chat.
+// receiveInTime is receive, but it fails if the chat sends nothing for chatSilence.
+func (c *chatConn) receiveInTime() (relay.Message, error) {
+	c.ws.SetReadDeadline(time.Now().Add(chatSilence))
+	return c.receive()
+}
+
+// send sends m to the chat. It blocks while the chat does not read.
 func (c *chatConn) send(m relay.Message) error {
-	if err := websocket.Message.Send(c.Conn, m.Encode()); err != nil {
-		return fmt.Errorf("to the chat: %w", err)
+	if err := websocket.Message.Send(c.ws, m.Encode()); err != nil {
+		return fmt.Errorf("writing to the chat: %w", err)
 	}
 	return nil
+}
+
+// close closes the connection, even while another goroutine is blocked in send.
+func (c *chatConn) close() {
+	c.ws.SetDeadline(time.Now()) // ws.Close waits for a send
+	c.ws.Close()
 }

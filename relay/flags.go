@@ -14,25 +14,29 @@ import (
 	"strings"
 )
 
-// config is what the flags set.
+// config holds the values of the flags. Nothing changes it after parseFlags.
 type config struct {
-	chat   string   // ws://host:port/relay, or unix: and a path
-	nats   []string // URLs of NATS servers of one cluster; none for an embedded server
+	chat   string   // address of the chat's -relay: ws://host:port/relay, or unix: and a path
+	nats   []string // URLs of the NATS servers of one cluster; empty for the embedded server
 	listen string   // host:port of the embedded server
-	store  string   // its directory
-	name   string   // of the stream
+	store  string   // directory of the embedded server
+	name   string   // name of the JetStream stream and first part of its subjects
 }
 
 const (
-	unixPrefix    = "unix:"
+	// unixPrefix marks an address that is the path of a Unix socket.
+	unixPrefix = "unix:"
+
+	// defaultListen has NATS's own port, on all addresses: the relays of other machines must reach it.
 	defaultListen = ":4222"
 )
 
-// streamName is the syntax of -name: what NATS takes as the name of a stream and as part of a subject.
-var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+// validName matches the values of -name. NATS accepts each of them as a name of a JetStream stream and as a
+// part of a subject.
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// parseFlags reads the command line. The error is one line that says what is wrong with it, or flag.ErrHelp where
-// help was asked for and written to help.
+// parseFlags parses the command line. Its error is one line for the user. For -h it writes the usage to help
+// and returns flag.ErrHelp.
 func parseFlags(args []string, help io.Writer) (config, error) {
 	cfg := config{listen: defaultListen, name: "chat"}
 	flags := flag.NewFlagSet("relay", flag.ContinueOnError)
@@ -41,25 +45,25 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 		cfg.chat = s
 		return checkChat(s)
 	})
-	flags.Func("nats", "`URLs` of an existing NATS with JetStream: nats://a.example:4222,nats://b.example:4222 (default: run one)", func(s string) error {
+	flags.Func("nats", "`URLs` of an existing NATS with JetStream: nats://a.example:4222,nats://b.example:4222 (default: run an embedded one)", func(s string) error {
 		cfg.nats = strings.Split(s, ",")
 		return checkNATS(cfg.nats)
 	})
-	flags.Func("listen", "`host:port` for others to reach the NATS that is run (default "+defaultListen+")", func(s string) error {
+	flags.Func("listen", "`host:port` at which other relays reach the embedded NATS (default "+defaultListen+")", func(s string) error {
 		cfg.listen = s
 		return checkListen(s)
 	})
-	flags.StringVar(&cfg.store, "store", "", "`directory` for the files of the NATS that is run (default: chat-relay/PORT where the user's caches are)")
-	flags.Func("name", "`name` of the stream; chats whose relays use the same one are connected (default chat)", func(s string) error {
+	flags.StringVar(&cfg.store, "store", "", "`directory` for the files of the embedded NATS (default: chat-relay/PORT in the user's cache directory)")
+	flags.Func("name", "`name` of the JetStream stream; chats whose relays use the same name are connected (default chat)", func(s string) error {
 		cfg.name = s
-		if !streamName.MatchString(s) {
+		if !validName.MatchString(s) {
 			return errors.New("want up to 64 letters, digits, - and _")
 		}
 		return nil
 	})
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(help, "relay connects a chat with others through NATS.\n\nUsage: relay -chat URL [flags]")
+		fmt.Fprintln(help, "relay connects a chat with other chats through NATS JetStream.\n\nUsage: relay -chat URL [flags]")
 		flags.SetOutput(help)
 		flags.PrintDefaults()
 	}
@@ -69,32 +73,33 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	return cfg, err
 }
 
-// complete checks flags that depend on each other, and fills in what depends on others.
+// complete checks the flags against each other, and sets the default of -store.
 func (cfg *config) complete(flags *flag.FlagSet) (err error) {
-	var own string // a flag of the embedded server
+	var embedded string // a flag on the command line that configures the embedded server
 	flags.Visit(func(f *flag.Flag) {
 		if f.Name == "listen" || f.Name == "store" {
-			own = f.Name
+			embedded = f.Name
 		}
 	})
 	switch {
 	case flags.NArg() > 0:
-		return fmt.Errorf("unexpected argument %q: there are only flags, see relay -h", flags.Arg(0))
+		return fmt.Errorf("unexpected argument %q: relay accepts flags only, see relay -h", flags.Arg(0))
 	case cfg.chat == "":
 		return errors.New("-chat is missing: want -chat ws://127.0.0.1:8090/relay for a chat with -relay 127.0.0.1:8090")
-	case own != "" && len(cfg.nats) > 0:
-		return fmt.Errorf("-%s is of no use with -nats: want one of them, since it is about the NATS that is run without -nats", own)
+	case embedded != "" && len(cfg.nats) > 0:
+		return fmt.Errorf("-%s and -nats exclude each other: -%[1]s configures the embedded NATS, which runs only without -nats", embedded)
 	case cfg.store == "" && len(cfg.nats) == 0:
 		cfg.store, err = defaultStore(cfg.listen)
 	}
 	return err
 }
 
-// defaultStore returns the directory for a server that listens on an address.
+// defaultStore returns the default of -store. It depends on the port of -listen, so that two relays of one
+// machine don't share a directory.
 func defaultStore(listen string) (string, error) {
 	caches, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("-store is missing, and there is no default: %w", err)
+		return "", fmt.Errorf("-store is missing and has no default here: %w", err)
 	}
 	_, port, _ := net.SplitHostPort(listen)
 	return filepath.Join(caches, "chat-relay", port), nil

@@ -23,11 +23,11 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// The programs under test, and NATS' server of the version that go.mod names. TestMain builds them.
+// Paths of the programs that TestMain builds. natsPath is the NATS server in the version that go.mod names.
 var chatPath, relayPath, natsPath string
 
 func TestMain(m *testing.M) {
-	flag.Set("test.parallel", "8") // they wait most of the time
+	flag.Set("test.parallel", "8") // the tests wait most of the time
 	os.Exit(buildAndTest(m))
 }
 
@@ -54,8 +54,8 @@ func buildAndTest(m *testing.M) (status int) {
 	return m.Run()
 }
 
-// readSources reads the directories of the programs' files. The go command caches the results of tests until
-// something changes that they have read; it does not see that these have built the programs.
+// readSources reads the directories with the programs' sources. The go command reuses a test result until a
+// file or directory changes that the test has read, and it does not see what the builds above have read.
 func readSources() {
 	filepath.WalkDir("..", func(_ string, entry fs.DirEntry, err error) error {
 		switch entry.Name() {
@@ -66,7 +66,7 @@ func readSources() {
 	})
 }
 
-// longOr returns one of two lengths of a test: that with CHAT_TEST_LONG, and that without.
+// longOr returns long if CHAT_TEST_LONG is set, and otherwise short.
 func longOr[T any](long, short T) T {
 	if wstest.Long() {
 		return long
@@ -74,14 +74,14 @@ func longOr[T any](long, short T) T {
 	return short
 }
 
-// ports are handed out once. Systems hand out others, from 32768 up: below, a program can be started again on
-// the port that it had.
+// ports holds the ports that freeAddr has returned. They are below 32768, where Linux starts to choose ports
+// itself, so that a program can listen on its port again after a restart.
 var ports = struct {
 	sync.Mutex
 	used map[int]bool
 }{used: make(map[int]bool)}
 
-// freeAddr returns an address at which nothing listens.
+// freeAddr returns an address at which nothing listens, another one each time.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	ports.Lock()
@@ -99,25 +99,29 @@ func freeAddr(t testing.TB) string {
 		ports.used[port] = true
 		return l.Addr().String()
 	}
-	t.Fatal("no port is free")
+	t.Fatal("found no free port in 1000 attempts")
 	return ""
 }
 
-// program is a program that can be started again and again, with the same arguments. Only the test's goroutine
-// uses it.
+// program is a program that can be started any number of times with the same arguments. Only the test's
+// goroutine may use it.
 type program struct {
-	t     testing.TB
-	name  string
-	path  string
-	args  []string
-	env   []string // beside that of the test
-	log   programLog
+	// Set before the first start.
+	t    testing.TB
+	name string
+	path string
+	args []string
+	env  []string // added to the test's environment
+
+	// Set by start, for the latest run.
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
+
+	log programLog // of all runs
 }
 
-// newProgram returns a program that is not running. It is killed at the end of the test, and what it said is
-// shown if that has failed.
+// newProgram returns a program that is not running. At the end of the test it kills the program, and logs the
+// program's output if the test has failed.
 func newProgram(t testing.TB, name, path string, args ...string) *program {
 	p := &program{t: t, name: name, path: path, args: args}
 	t.Cleanup(func() {
@@ -144,15 +148,16 @@ func (p *program) start() {
 	}()
 }
 
-// stop has the program end by itself. Its status has to be 0.
+// stop sends SIGTERM and waits for the end. The test fails unless the exit status is 0.
 func (p *program) stop() {
 	p.t.Helper()
 	p.signal("stopped", syscall.SIGTERM)
 	if status := p.status(time.Minute); status != 0 {
-		p.t.Errorf("%s: exit status %d after SIGTERM", p.name, status)
+		p.t.Errorf("%s: got exit status %d after SIGTERM, want 0", p.name, status)
 	}
 }
 
+// kill sends SIGKILL and waits for the end. It does nothing if the program was never started.
 func (p *program) kill() {
 	if p.cmd != nil {
 		p.signal("killed", syscall.SIGKILL)
@@ -168,14 +173,15 @@ func (p *program) signal(note string, s syscall.Signal) {
 	p.cmd.Process.Signal(s)
 }
 
-// status waits until the program has ended, up to limit, and returns its exit status.
+// status waits until the program has ended and returns its exit status. The test fails if that takes longer
+// than limit.
 func (p *program) status(limit time.Duration) int {
 	p.t.Helper()
 	select {
 	case <-p.ended:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(limit):
-		p.t.Fatalf("%s has not ended within %v", p.name, limit)
+		p.t.Fatalf("%s still runs after %v, want an exit", p.name, limit)
 		return 0
 	}
 }
@@ -189,26 +195,29 @@ func (p *program) running() bool {
 	}
 }
 
-// programLog is what a program has written so far, and what was done to it.
+// programLog is a program's output, and notes of what the test did to the program. Any goroutine may use it.
 type programLog struct {
-	mu         sync.Mutex
-	text, both bytes.Buffer
+	// Guarded by mu.
+	mu    sync.Mutex
+	text  bytes.Buffer // output
+	noted bytes.Buffer // output and notes
 }
 
 func (l *programLog) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.both.Write(b)
+	l.noted.Write(b)
 	return l.text.Write(b)
 }
 
+// note adds a note of what the test does.
 func (l *programLog) note(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	fmt.Fprintf(&l.both, "--- %s %s\n", what, time.Now().Format("15:04:05.000"))
+	fmt.Fprintf(&l.noted, "--- %s %s\n", what, time.Now().Format("15:04:05.000"))
 }
 
-// String returns what the program has written.
+// String returns the output of all runs.
 func (l *programLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -217,22 +226,24 @@ func (l *programLog) String() string {
 
 func (l *programLog) lines() int { return strings.Count(l.String(), "\n") }
 
-// last returns the last n lines, with what was done to the program.
+// last returns the last n lines of output and notes.
 func (l *programLog) last(n int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	lines := strings.SplitAfter(l.both.String(), "\n")
+	lines := strings.SplitAfter(l.noted.String(), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }
 
-// chatProgram is a chat.
+// chatProgram is a chat. It embeds its program, so that tests stop and kill it like any other.
 type chatProgram struct {
 	*program
-	addr, debug string
-	relayURL    string // for -chat of its relay
+	addr     string // for clients
+	debug    string // for /debug/vars
+	relayURL string // for -chat of its relay
 }
 
-// newChat returns a chat that is not running. It holds all lines of a test.
+// newChat returns a chat that is not running. Its -history is larger than the number of lines in any test,
+// unless args have another one.
 func newChat(t testing.TB, name string, overUnix bool, args ...string) *chatProgram {
 	t.Helper()
 	c := &chatProgram{addr: freeAddr(t), debug: freeAddr(t)}
@@ -247,7 +258,7 @@ func newChat(t testing.TB, name string, overUnix bool, args ...string) *chatProg
 	return c
 }
 
-// shortDir is t.TempDir with a short name: that of a Unix socket has 107 bytes at most.
+// shortDir is t.TempDir with a short path, because the path of a Unix socket has at most 107 bytes.
 func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "relay")
@@ -258,7 +269,7 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-// ready waits until the chat answers.
+// ready waits until the chat answers requests.
 func (c *chatProgram) ready() {
 	c.t.Helper()
 	wstest.Until(c.t, c.name+" answers", func() bool {
@@ -267,7 +278,7 @@ func (c *chatProgram) ready() {
 	})
 }
 
-// count returns a counter.
+// count returns the chat's counter of that name.
 func (c *chatProgram) count(name string) int {
 	c.t.Helper()
 	vars, err := c.vars()
@@ -276,11 +287,12 @@ func (c *chatProgram) count(name string) int {
 	}
 	n, ok := vars[name].(float64)
 	if !ok {
-		c.t.Fatalf("%s has no counter %s", c.name, name)
+		c.t.Fatalf("%s: got no counter %s", c.name, name)
 	}
 	return int(n)
 }
 
+// vars returns the chat's /debug/vars.
 func (c *chatProgram) vars() (map[string]any, error) {
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get("http://" + c.debug + "/debug/vars")
@@ -293,16 +305,16 @@ func (c *chatProgram) vars() (map[string]any, error) {
 	return vars.Chat, err
 }
 
-// natsKind is a server of NATS.
+// natsKind says which NATS server a test uses.
 type natsKind string
 
 const (
-	currentNATS  natsKind = "current"  // of the version that go.mod names
-	debianNATS   natsKind = "debian"   // the oldest that has to do
-	embeddedNATS natsKind = "embedded" // in the first relay
+	currentNATS  natsKind = "current"  // the version that go.mod names
+	debianNATS   natsKind = "debian"   // the version in Debian, the oldest one that relays support
+	embeddedNATS natsKind = "embedded" // the server in the first relay
 )
 
-// newNATS returns a server that is not running.
+// newNATS returns a NATS server that is not running.
 func newNATS(t testing.TB, kind natsKind, addr, store string, more ...string) *program {
 	t.Helper()
 	path := natsPath
@@ -313,7 +325,8 @@ func newNATS(t testing.TB, kind natsKind, addr, store string, more ...string) *p
 	return newProgram(t, "NATS "+string(kind), path, append([]string{"-a", "127.0.0.1", "-p", port, "-sd", store}, more...)...)
 }
 
-// debianServer returns the path of Debian's server. Without it the test is skipped; on CI it fails.
+// debianServer returns the path of Debian's NATS server. If it is not installed the test is skipped, or fails
+// on CI.
 func debianServer(t testing.TB) string {
 	t.Helper()
 	for _, path := range []string{"/usr/sbin/nats-server", "/usr/bin/nats-server"} {
@@ -322,13 +335,13 @@ func debianServer(t testing.TB) string {
 		}
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatal("no nats-server; on Debian: nats-server")
+		t.Fatal("found no nats-server: apt-get install nats-server")
 	}
-	t.Skip("no nats-server; on Debian: nats-server")
+	t.Skip("found no nats-server: apt-get install nats-server")
 	return ""
 }
 
-// answersNATS reports whether a server of NATS answers at addr.
+// answersNATS reports whether a NATS server answers at addr.
 func answersNATS(addr string) bool {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -342,24 +355,31 @@ func answersNATS(addr string) bool {
 }
 
 const (
-	linkDelay = 50 * time.Millisecond // of each packet
-	linkSpeed = 200_000               // bytes a second, in each direction of a connection
+	// linkDelay is the delay of each packet on a link.
+	linkDelay = 50 * time.Millisecond
+
+	// linkSpeed is the number of bytes a second in each direction of a link's connection.
+	linkSpeed = 200_000
 )
 
-// link is a slow network between a relay and NATS, which can be cut: a TCP proxy. Only the test's goroutine calls cut,
-// freeze and mend.
+// link is a TCP proxy that acts as a slow network between a relay and NATS, and that fails when a test wants
+// it to.
 type link struct {
+	// Set at construction.
 	t            testing.TB
 	addr, target string
 
+	// Owned by the test's goroutine, which calls cut, freeze and mend.
 	listener net.Listener
 	whole    context.Context // done when the link is cut
 	cutAll   context.CancelFunc
-	frozen   atomic.Bool
-	running  sync.WaitGroup
+
+	// Any goroutine.
+	frozen  atomic.Bool
+	running sync.WaitGroup
 }
 
-// newLink returns a link to target that works, until the end of the test.
+// newLink returns a working link to target. It is cut at the end of the test.
 func newLink(t testing.TB, target string) *link {
 	t.Helper()
 	l := &link{t: t, addr: freeAddr(t), target: target}
@@ -372,20 +392,20 @@ func newLink(t testing.TB, target string) *link {
 	return l
 }
 
-// cut resets all connections, and refuses new ones.
+// cut resets all connections. The link refuses new ones until mend.
 func (l *link) cut() {
 	l.listener.Close()
 	l.cutAll()
 	l.whole, l.cutAll = context.WithCancel(context.Background())
 }
 
-// freeze has all packets stay where they are, and refuses new connections.
+// freeze stops all packets without closing a connection. The link refuses new connections until mend.
 func (l *link) freeze() {
 	l.listener.Close()
 	l.frozen.Store(true)
 }
 
-// mend ends what cut or freeze began.
+// mend makes the link work after cut or freeze. Frozen packets move on.
 func (l *link) mend() {
 	l.t.Helper()
 	listener, err := net.Listen("tcp", l.addr)
@@ -406,7 +426,8 @@ func (l *link) mend() {
 	})
 }
 
-// join carries packets between a connection and one to the target, until one of them is closed or the link is cut.
+// join carries packets between conn and a new connection to the target, until one of them is closed or whole
+// is done. It closes both.
 func (l *link) join(whole context.Context, conn net.Conn) {
 	defer conn.Close()
 	to, err := net.Dial("tcp", l.target)
@@ -426,13 +447,14 @@ func (l *link) join(whole context.Context, conn net.Conn) {
 	there.Wait()
 }
 
-// packet is what was read at once, and when it is to arrive.
+// packet holds the bytes of one read.
 type packet struct {
 	bytes []byte
-	at    time.Time
+	at    time.Time // of arrival
 }
 
-// carry writes what it reads, later. It closes both when one is closed.
+// carry carries packets in one direction, with linkDelay and linkSpeed. When one of the connections is closed
+// it closes both.
 func (l *link) carry(whole context.Context, to, from net.Conn) {
 	packets := make(chan packet, 100)
 	var reading sync.WaitGroup
@@ -453,7 +475,7 @@ func (l *link) carry(whole context.Context, to, from net.Conn) {
 			time.Sleep(time.Millisecond)
 		}
 		if _, err := to.Write(p.bytes); err != nil {
-			from.Close() // ends the reading
+			from.Close() // ends the reading goroutine
 		}
 		time.Sleep(time.Duration(len(p.bytes)) * time.Second / linkSpeed)
 	}

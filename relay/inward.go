@@ -14,22 +14,25 @@ import (
 )
 
 const (
-	// Of so many messages that are the chat's own, it is told the position of one.
-	positionEvery = 100
+	// cursorEvery is the number of the chat's own messages after which the relay sends it the cursor. The
+	// chat needs no other part of them, and after a restart the relay reads up to this number of them again.
+	cursorEvery = 100
 
-	// Messages that NATS sends ahead.
-	ahead = 64
+	// readAhead is the number of messages that NATS sends before the relay has passed them on. It hides the
+	// round trip to NATS. More would take memory, because a message has up to 256 KiB of lines.
+	readAhead = 64
 
-	// NATS is heard at least that often; else the session ends.
+	// heartbeat is how often NATS sends something when it has no messages. The session ends if NATS is silent
+	// for twice as long.
 	heartbeat = 5 * time.Second
 
-	// A consumer that nobody reads is removed by NATS after that time.
+	// consumerWait is how long NATS keeps the consumer of a relay that no longer reads.
 	consumerWait = time.Minute
 )
 
-// relayIn sends the chat what is said at others, and how many people they have.
+// relayIn sends the chat the lines and people counts of other chats, until ctx is done or something fails.
 func (s *session) relayIn(ctx context.Context) error {
-	sub, err := s.conn.Subscribe(s.lines.peopleSubject("*"), s.relayPeople)
+	sub, err := s.nats.Subscribe(s.jetStream.peopleSubject("*"), s.relayPeople)
 	if err != nil {
 		return err
 	}
@@ -39,11 +42,11 @@ func (s *session) relayIn(ctx context.Context) error {
 		return err
 	}
 	defer r.messages.Stop()
-	defer context.AfterFunc(ctx, r.messages.Stop)() // Next may not look at ctx while it tries to reach NATS
+	defer context.AfterFunc(ctx, r.messages.Stop)() // Next ignores ctx while it waits for NATS
 	for {
 		msg, err := r.messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return fmt.Errorf("reading the stream: %w", err)
+			return fmt.Errorf("reading the JetStream stream: %w", err)
 		}
 		if err := r.relay(msg); err != nil {
 			return err
@@ -51,7 +54,8 @@ func (s *session) relayIn(ctx context.Context) error {
 	}
 }
 
-// relayPeople sends the chat how many people another one has.
+// relayPeople sends the chat the people counts of another chat. NATS calls it on a goroutine of its own, so
+// it sends on s.out. On s.in it would block while the chat waits for a slow room.
 func (s *session) relayPeople(msg *nats.Msg) {
 	m, err := relay.Decode(msg.Data)
 	if origin := originOf(msg.Subject); err == nil && m.People != nil && origin != s.origin() {
@@ -59,18 +63,19 @@ func (s *session) relayPeople(msg *nats.Msg) {
 	}
 }
 
-// reader reads the stream for a chat.
+// reader reads the JetStream stream for the chat.
 type reader struct {
+	// Set by newReader.
 	session  *session
 	messages jetstream.MessagesContext
-	skipped  int    // messages since the chat was told a position
-	received uint64 // messages from NATS, in all
 
-	// Messages up to the sequence backlog were in the stream before a chat that has just started. It is 0 behind them.
-	backlog uint64
+	// Owned by relayIn.
+	received uint64 // messages from NATS
+	skipped  int    // messages since the last cursor that the chat got
+	backlog  uint64 // sequence of the last message of the backlog; 0 after the backlog
 }
 
-// newReader returns a reader that begins behind the chat's position.
+// newReader returns a reader that starts after the chat's cursor. The caller must stop r.messages.
 func (s *session) newReader(ctx context.Context) (*reader, error) {
 	r := &reader{session: s}
 	config, err := r.start(ctx)
@@ -79,36 +84,36 @@ func (s *session) newReader(ctx context.Context) (*reader, error) {
 	}
 	requested, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
-	consumer, err := s.lines.stream.CreateConsumer(requested, config)
+	consumer, err := s.jetStream.handle.CreateConsumer(requested, config)
 	if err == nil {
-		r.messages, err = consumer.Messages(jetstream.PullMaxMessages(ahead), jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+		r.messages, err = consumer.Messages(jetstream.PullMaxMessages(readAhead), jetstream.PullHeartbeat(heartbeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the stream: %w", err)
+		return nil, fmt.Errorf("creating a consumer of the JetStream stream: %w", err)
 	}
 	return r, nil
 }
 
-// start returns where to begin: behind the message at the chat's position. If the stream does not hold that, because
-// it has lost its end, or discarded it, reading begins with what there is: the chat drops what it knows.
+// start returns the configuration of a consumer that starts after the chat's cursor. The JetStream stream may
+// not hold the message at the cursor, because it lost its end or deleted the message. The consumer then
+// starts with the oldest message up to maxAge old, and the chat drops the lines that it has delivered before.
 func (r *reader) start(ctx context.Context) (config jetstream.ConsumerConfig, err error) {
-	s := r.session
-	config = jetstream.ConsumerConfig{FilterSubject: s.lines.subject("*"), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerWait}
-	position := s.in.hello.Cursor
-	known, err := s.lines.holds(ctx, position)
+	js, hello := r.session.jetStream, r.session.in.hello
+	config = jetstream.ConsumerConfig{FilterSubject: js.subject("*"), AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: consumerWait}
+	held, err := js.holds(ctx, hello.Cursor)
 	if err != nil {
 		return config, err
 	}
-	if s.in.hello.Backlog {
-		if err := r.startBacklog(ctx, known); err != nil {
+	if hello.Backlog {
+		if err := r.startBacklog(ctx, held); err != nil {
 			return config, err
 		}
 	}
-	if known {
-		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, position.Seq+1
+	if held {
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, hello.Cursor.Seq+1
 	} else {
-		if position.Seq > 0 {
-			slog.Warn("the stream does not hold the chat's position: reading it from its beginning")
+		if hello.Cursor.Seq > 0 {
+			slog.Warn("the JetStream stream does not hold the chat's cursor, reading it from its beginning", "seq", hello.Cursor.Seq)
 		}
 		oldest := time.Now().Add(-maxAge)
 		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &oldest
@@ -116,40 +121,42 @@ func (r *reader) start(ctx context.Context) (config jetstream.ConsumerConfig, er
 	return config, nil
 }
 
-// startBacklog notes what is in the stream before the chat is told of it, or tells the chat that it is nothing new.
-func (r *reader) startBacklog(ctx context.Context, known bool) error {
+// startBacklog sets r.backlog, for a chat that wants a backlog. If the backlog is empty it tells the chat so.
+// cursorHeld says whether the JetStream stream holds the message at the chat's cursor.
+func (r *reader) startBacklog(ctx context.Context, cursorHeld bool) error {
 	requested, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
-	info, err := r.session.lines.stream.Info(requested)
+	info, err := r.session.jetStream.handle.Info(requested)
 	if err != nil {
-		return fmt.Errorf("what is in the stream: %w", err)
+		return fmt.Errorf("reading the state of the JetStream stream: %w", err)
 	}
-	position := r.session.in.hello.Cursor
-	if info.State.Msgs == 0 || known && position.Seq == info.State.LastSeq {
-		return r.session.in.send(relay.Message{Cursor: &position})
+	cursor := r.session.in.hello.Cursor
+	if info.State.Msgs == 0 || cursorHeld && cursor.Seq == info.State.LastSeq {
+		return r.session.in.send(relay.Message{Cursor: &cursor})
 	}
 	r.backlog = info.State.LastSeq
 	return nil
 }
 
-// relay sends the chat msg. Its own lines it need not hear: of them it is told the position now and then.
+// relay sends the chat msg and its cursor. For the chat's own messages it sends the cursor alone, after every
+// cursorEvery of them and at the end of the backlog.
 func (r *reader) relay(msg jetstream.Msg) error {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return err
 	}
 	if r.received++; meta.Sequence.Consumer != r.received {
-		return errors.New("reading the stream: messages are missing") // the next session asks for them
+		return errors.New("reading the JetStream stream: messages are missing") // the next session reads them again
 	}
-	position := relay.Cursor{Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano()}
-	ends := r.backlog > 0 && (position.Seq >= r.backlog || meta.NumPending == 0)
-	if ends {
+	cursor := relay.Cursor{Seq: meta.Sequence.Stream, Time: meta.Timestamp.UnixNano()}
+	backlogEnds := r.backlog > 0 && (cursor.Seq >= r.backlog || meta.NumPending == 0)
+	if backlogEnds {
 		r.backlog = 0
 	}
-	m := relay.Message{Cursor: &position, Backlog: r.backlog > 0}
+	m := relay.Message{Cursor: &cursor, Backlog: r.backlog > 0}
 	if m.Origin = originOf(msg.Subject()); m.Origin != r.session.origin() {
 		m.Body = msg.Data()
-	} else if r.skipped++; r.skipped < positionEvery && !ends {
+	} else if r.skipped++; r.skipped < cursorEvery && !backlogEnds {
 		return nil
 	}
 	r.skipped = 0

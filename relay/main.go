@@ -1,5 +1,6 @@
-// Command relay connects a chat with others through NATS: what is said in a room of one is said in the same
-// room of all. README.md says how to use it.
+// Command relay connects a chat with other chats through NATS JetStream. A line that is said in a room of one
+// chat then reaches the same room of all of them. README.md explains its use, and docs/relay.md the protocol
+// between a chat and its relay.
 package main
 
 import (
@@ -15,9 +16,13 @@ import (
 	"time"
 )
 
-// Pauses between sessions, of which one follows the other until the relay is stopped.
 const (
-	firstPause   = 100 * time.Millisecond
+	// firstPause is the pause after the first failed session. It is short because most failures are restarts
+	// of the chat or of NATS.
+	firstPause = 100 * time.Millisecond
+
+	// longestPause limits the pause between failed sessions, which doubles each time. It is the longest time
+	// for which lines wait although the chat and NATS are back.
 	longestPause = 5 * time.Second
 )
 
@@ -41,7 +46,7 @@ func main() {
 	slog.Info("stopped")
 }
 
-// run relays until ctx is done. An error is one that no waiting mends.
+// run relays until ctx is done, and then returns nil. It returns an error only if waiting can't mend it.
 func run(ctx context.Context, cfg config) error {
 	options, err := natsOptions(len(cfg.nats) == 0)
 	if err != nil {
@@ -49,21 +54,27 @@ func run(ctx context.Context, cfg config) error {
 	}
 	session := func(ctx context.Context, up func()) error { return runSession(ctx, cfg, options, up) }
 	if len(cfg.nats) == 0 {
-		embedded := ownServer{cfg: cfg}
+		embedded := embeddedServer{cfg: cfg}
 		defer embedded.stop()
 		session = func(ctx context.Context, up func()) error { return embedded.runSession(ctx, options, up) }
 	}
 	return retry(ctx, session)
 }
 
-// localAddr is in errors of the network the part that is another one each time.
+// permanentError is an error of a session that waiting can't mend, such as a wrong password.
+type permanentError struct{ err error }
+
+func (e permanentError) Error() string { return e.err.Error() }
+func (e permanentError) Unwrap() error { return e.err }
+
+// localAddr matches the local address in an error of package net. Its port differs each time.
 var localAddr = regexp.MustCompile(`\S+->`)
 
-// permanentError is an error of a session that no waiting mends.
-type permanentError struct{ error }
-
-// retry runs one session after the other until ctx is done, with growing pauses while they fail. A session calls
-// up when it works; before the first one has, a permanentError ends retry.
+// retry runs sessions, one after the other, until ctx is done. It pauses between them, and doubles the pause
+// while sessions fail within longestPause.
+//
+// A session must call up once it relays lines. Until the first session has done so, retry returns a
+// permanentError. After that even such an error may pass, for example while somebody configures NATS.
 func retry(ctx context.Context, session func(ctx context.Context, up func()) error) error {
 	worked, logged, pause := false, "", firstPause
 	for {
@@ -72,15 +83,15 @@ func retry(ctx context.Context, session func(ctx context.Context, up func()) err
 		if ctx.Err() != nil {
 			return nil
 		}
-		if _, permanent := err.(permanentError); permanent && !worked {
+		if _, permanent := errors.AsType[permanentError](err); permanent && !worked {
 			return err
 		}
 		if time.Since(began) > longestPause {
 			pause, logged = firstPause, ""
 		}
-		if key := localAddr.ReplaceAllString(err.Error(), ""); key != logged {
+		if reason := localAddr.ReplaceAllString(err.Error(), ""); reason != logged {
 			slog.Warn("trying again", "err", err)
-			logged = key
+			logged = reason
 		}
 		select {
 		case <-time.After(pause):

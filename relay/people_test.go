@@ -18,10 +18,11 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// One line in five of everyone is the same text.
+// common is the text of one line in five, for all people. A chat that takes equal texts for repetitions loses
+// some of them.
 const common = "hi"
 
-// lineOf returns the n-th line of a person, from 0.
+// lineOf returns the line with index n of a person, without the pad.
 func lineOf(name string, n int) string {
 	if n%5 == 4 {
 		return common
@@ -29,36 +30,41 @@ func lineOf(name string, n int) string {
 	return fmt.Sprint(name, " ", n)
 }
 
-// person listens to a room, and says lines when told to. After each loss of connection they come back with
-// their position, and say again what may not have arrived, as docs/protocol.md says.
+// person is a client in a room that listens, and says lines when the test wants it to. After each loss of its
+// connection it comes back with its position and repeats unacknowledged lines, as docs/protocol.md describes.
 type person struct {
-	t       testing.TB
-	name    string
-	room    string
-	chat    *chatProgram
-	sender  string
-	pad     string // behind each line that they say
-	ctx     context.Context
-	leave   context.CancelFunc
-	talking chan struct{} // has an element if there may be something to say
+	// Set at construction, pad by the test before the first line.
+	t      testing.TB
+	name   string
+	room   string
+	chat   *chatProgram
+	sender string
+	pad    string // added to each line, for its length
+	ctx    context.Context
+	leave  context.CancelFunc
 
+	// Any goroutine.
+	talking chan struct{} // has an element if there may be lines to say
+
+	// Guarded by mu.
 	mu      sync.Mutex
-	said    int      // lines that they were told to say
-	taken   int      // how many of these the chat has
-	epoch   string   // of heard
-	crashes bool     // their chat may come back as another run
-	quiet   bool     // they say nothing
-	heard   []string // all lines of the room, without pads
-	people  int      // in the room, as the chat says
+	said    int      // lines to say so far, sent or not
+	acked   int      // lines that the room has acknowledged
+	epoch   string   // of the lines in heard
+	crashes bool     // the chat may come back in another epoch
+	quiet   bool     // say does nothing
+	heard   []string // lines of the room from position 0, without pads
+	people  int      // latest people count
 }
 
+// newPerson returns a person in a room of c, who is not connected. The number tells the people of c apart.
 func newPerson(t testing.TB, c *chatProgram, room string, number int) *person {
 	p := &person{t: t, name: fmt.Sprint(c.name, "-person", number), room: room, chat: c, sender: rand.Text(), talking: make(chan struct{}, 1)}
 	p.ctx, p.leave = context.WithCancel(t.Context())
 	return p
 }
 
-// stay comes back again and again, until the person leaves or the test ends.
+// stay connects again after each visit, until the person leaves or the test ends.
 func (p *person) stay() {
 	for p.ctx.Err() == nil {
 		if conn, err := net.Dial("tcp", p.chat.addr); err == nil {
@@ -68,7 +74,7 @@ func (p *person) stay() {
 	}
 }
 
-// visit listens and talks on one connection, until it is closed.
+// visit listens and speaks on one connection until it is closed. It closes conn.
 func (p *person) visit(conn net.Conn) {
 	ctx, leave := context.WithCancel(p.ctx)
 	var speaking sync.WaitGroup
@@ -90,16 +96,16 @@ func (p *person) visit(conn net.Conn) {
 		case opcode == websocket.TextFrame:
 			p.hear(message)
 		case opcode == websocket.BinaryFrame:
-			taken := p.note(message)
+			acked := p.noteEvent(message)
 			if !greeted {
 				greeted = true
-				speaking.Go(func() { p.speak(ctx, c, taken) })
+				speaking.Go(func() { p.speak(ctx, c, acked) })
 			}
 		}
 	}
 }
 
-// target returns what to ask the chat for.
+// target returns the request target for the next connection.
 func (p *person) target() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,11 +113,12 @@ func (p *person) target() string {
 	if p.room != "" {
 		path = "/" + p.room + path
 	}
-	return fmt.Sprintf("%s?since=%s.%d&events=1&sender=%s.%d", path, p.epoch, len(p.heard), p.sender, p.taken)
+	return fmt.Sprintf("%s?since=%s.%d&events=1&sender=%s.%d", path, p.epoch, len(p.heard), p.sender, p.acked)
 }
 
-// arrive reads the first message, the position. It has to be where the person was. Only a chat that crashed may
-// go back: to a line that it has kept, or to the first. What was heard behind that was another run's.
+// arrive reads the first message, which must have the person's own position. Only a chat that has crashed may
+// begin earlier, in another epoch, and then arrive forgets the lines after that position. It reports whether
+// the visit can go on.
 func (p *person) arrive(c *wstest.Client) (ok bool) {
 	_, message, err := c.ReadFrame()
 	if err != nil {
@@ -124,7 +131,7 @@ func (p *person) arrive(c *wstest.Client) (ok bool) {
 	_, err = fmt.Sscan(message, &epoch, &seq, &end)
 	same := epoch == p.epoch || p.epoch == ""
 	if err != nil || same && seq != len(p.heard) || !same && (!p.crashes || seq > len(p.heard)) {
-		p.t.Errorf("%s was at %s.%d, and came back to %.60q", p.name, p.epoch, len(p.heard), message)
+		p.t.Errorf("%s came back: got first message %.60q, want position %s.%d", p.name, message, p.epoch, len(p.heard))
 		p.leave()
 		return false
 	}
@@ -132,7 +139,7 @@ func (p *person) arrive(c *wstest.Client) (ok bool) {
 	return true
 }
 
-// speak says what was not taken, and then what the person is told to say.
+// speak sends the person's lines from index next on, as say adds them, until ctx is done or c fails.
 func (p *person) speak(ctx context.Context, c *wstest.Client, next int) {
 	for {
 		p.mu.Lock()
@@ -155,7 +162,7 @@ func (p *person) speak(ctx context.Context, c *wstest.Client, next int) {
 	}
 }
 
-// say tells the person to say more lines. While they are quiet they don't.
+// say has the person say more lines, unless the person is quiet.
 func (p *person) say(lines int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -169,8 +176,8 @@ func (p *person) say(lines int) {
 	}
 }
 
-// hushName has the person be quiet, when the last line that they have said has their name.
-func (p *person) hushName() {
+// hush makes the person quiet after a line that nobody else says, so that a test can wait for that line.
+func (p *person) hush() {
 	for quiet := false; !quiet; {
 		p.say(1)
 		p.mu.Lock()
@@ -180,13 +187,14 @@ func (p *person) hushName() {
 	}
 }
 
-// lines returns how many lines the person was told to say.
+// lines returns the number of lines that the person has to say so far.
 func (p *person) lines() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.said
 }
 
+// hear adds the lines of a text message to p.heard.
 func (p *person) hear(message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,32 +203,32 @@ func (p *person) hear(message string) {
 	}
 }
 
-// note takes an event. It returns how many of the person's lines were taken.
-func (p *person) note(message string) (taken int) {
+// noteEvent reads an event. It returns the number of the person's lines that are acknowledged.
+func (p *person) noteEvent(message string) (acked int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	event := struct{ Taken, People *int }{&p.taken, &p.people}
+	event := struct{ Taken, People *int }{&p.acked, &p.people}
 	if err := json.Unmarshal([]byte(message), &event); err != nil {
-		p.t.Errorf("%s was told %q: %v", p.name, message, err)
+		p.t.Errorf("%s: got event %q with %v, want valid JSON", p.name, message, err)
 	}
-	return p.taken
+	return p.acked
 }
 
-// expectCrash has the person know that their chat may come back as another run.
+// expectCrash allows the person's chat to come back in another epoch.
 func (p *person) expectCrash() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.crashes = true
 }
 
-// resume has the person talk again.
+// resume ends hush.
 func (p *person) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.quiet = false
 }
 
-// hasHeard reports whether the person has heard a line. What was said last is found first.
+// hasHeard reports whether the person has heard a line. It is fast for recent ones.
 func (p *person) hasHeard(line string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -232,21 +240,21 @@ func (p *person) hasHeard(line string) bool {
 	return false
 }
 
-// counted returns how many people there are in the room, as the chat says.
+// counted returns the people count of the last event that had one.
 func (p *person) counted() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.people
 }
 
-// listened returns how many lines the person has heard.
+// listened returns the number of lines that the person has heard.
 func (p *person) listened() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.heard)
 }
 
-// findings are lines that were not heard as promised, by what is wrong with them.
+// findings holds the lines that break the promise, by what is wrong with them.
 type findings map[string][]string
 
 func (f findings) add(what, line string, n int) {
@@ -255,7 +263,7 @@ func (f findings) add(what, line string, n int) {
 	}
 }
 
-// String tells how many lines there are of each kind, and the first of them.
+// String returns the number of lines of each kind, and the first eight of them.
 func (f findings) String() string {
 	var b strings.Builder
 	for what, lines := range f {
@@ -266,8 +274,8 @@ func (f findings) String() string {
 
 const lost, disordered = "lost", "out of order"
 
-// excuseOrder forgets lines of the people of a chat that are out of order. After a crash of that chat they talk
-// before it has heard from the stream what they said before.
+// excuseOrder forgets lines of a chat's own people that are out of order. After a crash of that chat its
+// people may talk before it has read their earlier lines from the JetStream stream.
 func (f findings) excuseOrder(chat string) {
 	f[disordered] = slices.DeleteFunc(f[disordered], func(line string) bool { return strings.HasPrefix(line, chat+"-") })
 	if len(f[disordered]) == 0 {
@@ -275,7 +283,8 @@ func (f findings) excuseOrder(chat string) {
 	}
 }
 
-// audit compares what a person has heard with how many lines each of the others has said, by name.
+// audit checks that heard has every line of everyone once and in the speaker's order. The map said has the
+// number of lines of each person, by name.
 func audit(heard []string, said map[string]int) findings {
 	found, times, last := make(findings), make(map[string]int), make(map[string]int)
 	for _, line := range heard {
@@ -309,17 +318,17 @@ func audit(heard []string, said map[string]int) findings {
 	return found
 }
 
-// audit compares what p has heard with what was said.
+// audit checks the lines that p has heard.
 func (p *person) audit(said map[string]int) findings {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return audit(p.heard, said)
 }
 
-// A test of tests: each kind of broken promise is found.
+// audit finds each kind of broken promise.
 func TestAudit(t *testing.T) {
 	said := map[string]int{"a": 6, "b": 2}
-	for _, test := range []struct{ heard, finds string }{
+	for _, test := range []struct{ heard, want string }{
 		{"a 0,b 0,a 1,a 2,b 1,a 3,hi,a 5", ""},
 		{"a 0,b 0,a 1,a 2,a 3,hi,a 5", "lost b 1"},
 		{"a 0,b 0,a 1,a 2,b 1,a 3,a 5", "lost hi"},
@@ -329,12 +338,12 @@ func TestAudit(t *testing.T) {
 		{"a 0,b 0,a 1,a 2,b 1,a 3,hi,a 5,a 7", "that nobody said a 7"},
 		{"a 0,b 0,a 1,a 2,b 1,a 3,hi,a 5,x", "that nobody said x"},
 	} {
-		finds := ""
+		got := ""
 		for what, lines := range audit(strings.Split(test.heard, ","), said) {
-			finds += what + " " + strings.Join(lines, ",")
+			got += what + " " + strings.Join(lines, ",")
 		}
-		if finds != test.finds {
-			t.Errorf("%s: finds %q, want %q", test.heard, finds, test.finds)
+		if got != test.want {
+			t.Errorf("%s: got %q, want %q", test.heard, got, test.want)
 		}
 	}
 }

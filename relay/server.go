@@ -14,30 +14,35 @@ import (
 )
 
 const (
-	// Time for the embedded server to read its files and to listen.
+	// readyWait limits how long the embedded server may take to read its files and to listen.
 	readyWait = 30 * time.Second
+
+	// readyPoll is how often the relay looks for an error of a server that is starting.
 	readyPoll = 50 * time.Millisecond
 
-	// Bytes in a message that the embedded server takes: the most that NATS recommends. A line of a chat with a
-	// large -max-message has to fit in.
+	// maxPayload is the number of bytes in the largest message that the embedded server accepts. It is the
+	// most that NATS recommends, so that lines of a chat with a large -max-message fit.
 	maxPayload = 8 << 20
 
-	// Bytes that the embedded server may store. By default it takes what is free on the disk when it starts, which may
-	// be nothing for the moment; streams have limits of their own.
+	// maxStore limits the files of the embedded server, in bytes. The default is the free space on the disk
+	// at the start, which may be too little at that moment. The JetStream stream has its own limit.
 	maxStore = 1 << 40
 
-	// What the embedded server has acknowledged is written onto the disk with this period. A chat holds it longer.
+	// syncInterval is how often the embedded server syncs its files to the disk. A power loss may cost the
+	// messages since the last sync, so it must be well below the 3 minutes for which chats hold lines after
+	// an acknowledgement.
 	syncInterval = 10 * time.Second
 )
 
-// ownServer is the NATS that the relay runs.
-type ownServer struct {
+// embeddedServer is the NATS server in this process. Only one goroutine may use it.
+type embeddedServer struct {
 	cfg    config
 	server *server.Server // nil while it does not run
 }
 
-// runSession is runSession with the embedded server, which it starts if it does not run.
-func (e *ownServer) runSession(ctx context.Context, options []nats.Option, up func()) (err error) {
+// runSession starts the server if it does not run, and then runs a session with it. It returns a
+// permanentError if the server does not start.
+func (e *embeddedServer) runSession(ctx context.Context, options []nats.Option, up func()) (err error) {
 	if e.server == nil {
 		if e.server, err = startServer(e.cfg); err != nil {
 			return permanentError{err}
@@ -46,21 +51,22 @@ func (e *ownServer) runSession(ctx context.Context, options []nats.Option, up fu
 	cfg := e.cfg
 	cfg.nats = []string{e.server.ClientURL()}
 	err = runSession(ctx, cfg, options, up)
-	if errors.Is(err, errNotStored) { // it stores nothing any more once it could not write, also if it could now
+	if errors.Is(err, errNotStored) { // after a failed write a server stores nothing until it starts again
 		e.stop()
 	}
 	return err
 }
 
-func (e *ownServer) stop() {
+// stop stops the server if it runs.
+func (e *embeddedServer) stop() {
 	if e.server != nil {
 		stopServer(e.server)
 		e.server = nil
 	}
 }
 
-// startServer runs a NATS server with JetStream in this process. Clients need the user and password that the
-// environment names, if it does.
+// startServer starts a NATS server with JetStream in this process, and waits until it serves. Clients need
+// the user and password in NATS_USER and NATS_PASSWORD if these are set.
 func startServer(cfg config) (*server.Server, error) {
 	host, port, _ := net.SplitHostPort(cfg.listen)
 	number, err := net.LookupPort("tcp", port)
@@ -78,49 +84,52 @@ func startServer(cfg config) (*server.Server, error) {
 		JetStream: true, JetStreamMaxStore: maxStore, StoreDir: cfg.store, SyncInterval: syncInterval, MaxPayload: maxPayload, NoSigs: true,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("NATS: %w", err)
+		return nil, fmt.Errorf("configuring NATS: %w", err)
 	}
 	log := serverLog{make(chan string, 10)}
 	embedded.SetLoggerV2(log, false, false, false)
 	embedded.Start()
-	if problem := waitReady(embedded, log.fatal); problem != "" {
+	if err := waitReady(embedded, log.fatal); err != nil {
 		stopServer(embedded)
-		return nil, fmt.Errorf("NATS does not run with -listen %q and -store %q: %s", cfg.listen, cfg.store, problem)
+		return nil, fmt.Errorf("starting NATS with -listen %q and -store %q: %w", cfg.listen, cfg.store, err)
 	}
 	slog.Info("NATS is running", "listen", embedded.Addr().String(), "store", cfg.store)
 	if ip := net.ParseIP(host); host != "localhost" && !ip.IsLoopback() && os.Getenv("NATS_PASSWORD") == "" {
-		slog.Warn("anyone who can reach this NATS can speak in anyone's name: set NATS_USER and NATS_PASSWORD for all relays, or -listen to an address of a private network")
+		slog.Warn("NATS has no password, and anyone who can reach it can send lines under any name: set NATS_USER and NATS_PASSWORD for all relays, or -listen to an address of a private network")
 	}
 	return embedded, nil
 }
 
-// waitReady waits until the server can be used. It returns why it can't be.
-func waitReady(embedded *server.Server, fatal <-chan string) (problem string) {
+// waitReady waits until the server accepts clients and JetStream works. It returns the first fatal error of
+// the server, or an error after readyWait.
+func waitReady(embedded *server.Server, fatal <-chan string) error {
 	for began := time.Now(); time.Since(began) < readyWait; {
 		select {
 		case problem := <-fatal:
-			return problem
+			return errors.New(problem)
 		default:
 		}
 		if embedded.ReadyForConnections(readyPoll) && embedded.JetStreamEnabled() {
-			return ""
+			return nil
 		}
 	}
-	return fmt.Sprint("it is not ready after ", readyWait)
+	return fmt.Errorf("not ready after %v", readyWait)
 }
 
+// stopServer stops a server and waits until it has closed its files.
 func stopServer(embedded *server.Server) {
 	embedded.Shutdown()
 	embedded.WaitForShutdown()
 }
 
-// serverLog logs what the embedded server says of problems.
+// serverLog is the embedded server's logger. It logs errors and warnings, and sends fatal errors to
+// waitReady.
 type serverLog struct{ fatal chan string }
 
 func (l serverLog) Fatalf(format string, v ...any) {
 	select {
 	case l.fatal <- fmt.Sprintf(format, v...):
-	default: // it fails already
+	default: // waitReady returns an earlier one
 	}
 }
 func (l serverLog) Errorf(format string, v ...any) { slog.Error("NATS: " + fmt.Sprintf(format, v...)) }

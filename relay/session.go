@@ -8,22 +8,24 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// session is the time in which a relay has its connections to chat and NATS. It ends with the first error, and the
-// next one finds in the chat and in the stream where to go on.
+// session holds the relay's connections to the chat and to NATS. Any error ends the session with all of them.
+// The next session needs nothing from this one, because the chat and the JetStream stream know where to
+// continue.
 type session struct {
-	lines *lines
-	conn  *nats.Conn
+	nats      *nats.Conn
+	jetStream *jetStream
 
-	// Two connections to the chat: while a room does not take what comes in, what goes out does not wait.
+	// out carries the chat's lines to the relay, and in the lines of other chats to the chat. They are two
+	// connections because the chat stops reading in while one of its rooms is slow, and lines must go out
+	// then, too.
 	out, in *chatConn
 }
 
-// runSession relays until ctx is done or something fails. It calls up when lines can be relayed.
+// runSession relays until ctx is done or something fails, and returns the reason. It calls up once it relays.
 func runSession(ctx context.Context, cfg config, options []nats.Option, up func()) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -33,8 +35,8 @@ func runSession(ctx context.Context, cfg config, options []nats.Option, up func(
 		return cmp.Or(context.Cause(ctx), err)
 	}
 	up()
-	slog.Info("relaying", "chat", cfg.chat, "nats", redacted([]string{s.conn.ConnectedUrl()}), "stream", cfg.name, "origin", s.out.hello.Origin)
-	context.AfterFunc(ctx, s.close) // ends what waits for the chat
+	slog.Info("relaying", "chat", cfg.chat, "nats", redacted([]string{s.nats.ConnectedUrl()}), "name", cfg.name, "origin", s.origin())
+	context.AfterFunc(ctx, s.close) // unblocks receive and send
 	var running sync.WaitGroup
 	for _, part := range []func(context.Context) error{s.relayOut, s.relayIn, s.discard} {
 		running.Go(func() { fail(part(ctx)) })
@@ -43,7 +45,8 @@ func runSession(ctx context.Context, cfg config, options []nats.Option, up func(
 	return context.Cause(ctx)
 }
 
-// openSession opens the connections of a session. What it returns is to be closed, with an error, too.
+// openSession opens the connections of a session. It calls failed if the connection to NATS ends later. The
+// caller must close the session even if openSession returns an error.
 func openSession(ctx context.Context, cfg config, options []nats.Option, failed func(error)) (s *session, err error) {
 	s = new(session)
 	if s.out, err = dialChat(ctx, cfg.chat); err != nil {
@@ -53,42 +56,40 @@ func openSession(ctx context.Context, cfg config, options []nats.Option, failed 
 		return s, err
 	}
 	if s.in.hello.Origin != s.out.hello.Origin {
-		return s, errors.New("the chat was started again meanwhile")
+		return s, errors.New("the chat restarted while the relay connected to it")
 	}
-	if s.conn, err = connect(cfg, options, failed); err != nil {
+	if s.nats, err = connect(cfg, options, failed); err != nil {
 		return s, err
 	}
-	s.lines, err = openLines(ctx, s.conn, cfg.name)
+	s.jetStream, err = openJetStream(ctx, s.nats, cfg.name)
 	return s, err
 }
 
-// discard reads what the chat sends on the connection for what comes in: nothing that is needed there.
+// discard discards the messages that the chat sends on s.in, because the same ones come on s.out.
 func (s *session) discard(context.Context) error {
 	for {
-		s.in.SetReadDeadline(time.Now().Add(chatSilence))
-		if _, err := s.in.receive(); err != nil {
+		if _, err := s.in.receiveInTime(); err != nil {
 			return err
 		}
 	}
 }
 
-// close closes the connections. It may be called again, by any goroutine.
+// close closes the connections. Any goroutine may call it, any number of times.
 func (s *session) close() {
 	for _, c := range []*chatConn{s.out, s.in} {
 		if c != nil {
-			c.SetDeadline(time.Now()) // Close waits for a send, which waits for the chat
-			c.Close()
+			c.close()
 		}
 	}
-	if s.conn != nil {
-		s.conn.Close()
+	if s.nats != nil {
+		s.nats.Close()
 	}
 }
 
 // origin returns the origin of this relay's chat.
 func (s *session) origin() string { return s.out.hello.Origin }
 
-// redacted returns URLs without passwords.
+// redacted returns the URLs for a log, without passwords.
 func redacted(urls []string) string {
 	var shown []string
 	for _, s := range urls {

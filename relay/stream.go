@@ -19,31 +19,39 @@ import (
 )
 
 const (
-	// Limits of a stream that the relay makes. What is beyond them is discarded, the oldest first.
-	maxAge   = 24 * time.Hour
+	// maxAge is how long a JetStream stream made by the relay keeps a message. The relay reads no
+	// older messages of any JetStream stream, unless they follow the chat's cursor. maxAge must be shorter
+	// than the 48 hours for which a chat remembers the last line of an origin. Otherwise a chat could deliver
+	// old lines twice.
+	maxAge = 24 * time.Hour
+
+	// maxBytes limits the files of a JetStream stream made by the relay, in bytes. Beyond it NATS deletes the
+	// oldest messages.
 	maxBytes = 256 << 20
 
-	// Time for a request to NATS. One that takes longer may have been carried out or not.
+	// requestWait limits how long the relay waits for an answer of NATS. NATS may still carry out a request
+	// afterwards.
 	requestWait = 10 * time.Second
 
-	// A connection to NATS on which a ping is not answered for twice that long is given up.
+	// pingInterval is how often the relay pings NATS. After two unanswered pings it gives the connection up.
 	pingInterval = 5 * time.Second
 )
 
-// natsOptions returns options for the connection to NATS: credentials and certificates are taken from the
-// environment, in the variables of the nats command, or from the URL. With own the relay runs NATS itself.
-func natsOptions(own bool) ([]nats.Option, error) {
+// natsOptions returns the options of the connection to NATS. Credentials and certificates come from the same
+// environment variables as those of the nats command. If embedded is true, the relay runs NATS itself, and
+// variables that this NATS does not support are an error.
+func natsOptions(embedded bool) ([]nats.Option, error) {
 	for _, name := range []string{"NATS_CREDS", "NATS_NKEY", "NATS_CA", "NATS_CERT", "NATS_KEY"} {
-		if own && os.Getenv(name) != "" {
-			return nil, fmt.Errorf("%s in the environment is for -nats: the NATS that the relay runs knows NATS_USER and NATS_PASSWORD only", name)
+		if embedded && os.Getenv(name) != "" {
+			return nil, fmt.Errorf("%s in the environment needs -nats: the embedded NATS supports NATS_USER and NATS_PASSWORD only", name)
 		}
 	}
 	options := []nats.Option{
 		nats.Name("chat relay"), nats.NoReconnect(), nats.Timeout(connectWait), nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2),
 	}
 	user, password := os.Getenv("NATS_USER"), os.Getenv("NATS_PASSWORD")
-	if (user == "") != (password == "") {
-		return nil, errors.New("want both NATS_USER and NATS_PASSWORD in the environment, or neither") // one alone protects nothing
+	if (user == "") != (password == "") { // one alone would leave the embedded NATS open
+		return nil, errors.New("want both NATS_USER and NATS_PASSWORD in the environment, or neither")
 	}
 	if user != "" {
 		options = append(options, nats.UserInfo(user, password))
@@ -67,7 +75,8 @@ func natsOptions(own bool) ([]nats.Option, error) {
 	return options, nil
 }
 
-// connect connects to NATS. failed is called when the connection ends.
+// connect connects to NATS. It calls failed, on another goroutine, when the connection ends or NATS reports
+// an error. It returns a permanentError for wrong credentials, for missing files, and if only one side uses TLS.
 func connect(cfg config, options []nats.Option, failed func(error)) (*nats.Conn, error) {
 	options = append(slices.Clone(options),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { failed(fmt.Errorf("disconnected from NATS: %w", cmp.Or(err, io.EOF))) }),
@@ -76,89 +85,95 @@ func connect(cfg config, options []nats.Option, failed func(error)) (*nats.Conn,
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired),
 		errors.Is(err, nats.ErrSecureConnRequired), errors.Is(err, nats.ErrSecureConnWanted), errors.Is(err, fs.ErrNotExist):
-		return nil, permanentError{fmt.Errorf("NATS at %s: %w", redacted(cfg.nats), err)}
+		return nil, permanentError{fmt.Errorf("connecting to NATS at %s: %w", redacted(cfg.nats), err)}
 	case err != nil:
-		return nil, fmt.Errorf("NATS at %s: %w", redacted(cfg.nats), err)
+		return nil, fmt.Errorf("connecting to NATS at %s: %w", redacted(cfg.nats), err)
 	}
 	return conn, nil
 }
 
-// lines is the stream of NATS, with the lines of all chats. Each origin has a subject of its own.
-type lines struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
-	name   string
+// jetStream is the JetStream stream with the lines of all chats. Each origin has its own subject in it.
+type jetStream struct {
+	client jetstream.JetStream
+	handle jetstream.Stream
+	name   string // value of -name
 }
 
-// subject returns where the lines of an origin are.
-func (l *lines) subject(origin string) string { return l.name + ".lines." + origin }
+// subject returns the subject of an origin's lines, or for "*" the subjects of all lines.
+func (j *jetStream) subject(origin string) string { return j.name + ".lines." + origin }
 
-// peopleSubject returns where it is said how many people the chat of an origin has. These messages are not in
-// the stream.
-func (l *lines) peopleSubject(origin string) string { return l.name + ".people." + origin }
+// peopleSubject returns the subject of an origin's people counts, or for "*" the subjects of all counts. The
+// JetStream stream does not store them, because the next count replaces each of them.
+func (j *jetStream) peopleSubject(origin string) string { return j.name + ".people." + origin }
 
-// originOf returns the origin that a subject belongs to.
+// originOf returns the origin in a subject.
 func originOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
-// openLines returns the stream of -name, which it makes if there is none. One that exists is used as it is.
-func openLines(ctx context.Context, conn *nats.Conn, name string) (*lines, error) {
+// openJetStream returns the JetStream stream of that name. It creates the JetStream stream if there is none,
+// and otherwise leaves its configuration alone. It returns a permanentError if NATS has no JetStream, or the
+// JetStream stream other subjects.
+func openJetStream(ctx context.Context, conn *nats.Conn, name string) (*jetStream, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
-	l := &lines{name: name}
-	js, err := jetstream.New(conn)
+	client, err := jetstream.New(conn)
 	if err != nil {
 		return nil, err
 	}
-	l.js = js
-	l.stream, err = js.Stream(ctx, name)
+	j := &jetStream{client: client, name: name}
+	j.handle, err = client.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		l.stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: name, Description: "lines of chats, for each run of one a subject", Subjects: []string{l.subject("*")},
+		j.handle, err = client.CreateStream(ctx, jetstream.StreamConfig{
+			Name: name, Description: "lines of chats, with one subject for each run of a chat", Subjects: []string{j.subject("*")},
 			Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, MaxAge: maxAge, MaxBytes: maxBytes,
 		})
 	}
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) {
-		return nil, permanentError{fmt.Errorf("the NATS has no JetStream: start it with JetStream enabled: %w", err)}
+		return nil, permanentError{fmt.Errorf("NATS has no JetStream, start it with JetStream enabled: %w", err)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", name, err)
+		return nil, fmt.Errorf("opening JetStream stream %q: %w", name, err)
 	}
-	if subjects := l.stream.CachedInfo().Config.Subjects; !slices.Contains(subjects, l.subject("*")) {
-		return nil, permanentError{fmt.Errorf("stream %s has subjects %v, want %s: it is not a chat's", name, subjects, l.subject("*"))}
+	if subjects := j.handle.CachedInfo().Config.Subjects; !slices.Contains(subjects, j.subject("*")) {
+		return nil, permanentError{fmt.Errorf("JetStream stream %q has subjects %v, want %s", name, subjects, j.subject("*"))}
 	}
-	return l, nil
+	return j, nil
 }
 
-// last returns the last message of an origin in the stream: its sequence, and the number of the line behind it.
-// The sequence is 0 if there is none. The number is otherwise if the message can't be read.
-func (l *lines) last(ctx context.Context, origin string, otherwise uint64) (seq, next uint64, err error) {
+// last returns the sequence of an origin's last message in the JetStream stream, and the number of the line
+// after that message. If there is no such message both are 0. If the message can't be decoded, next is
+// the argument unreadable.
+func (j *jetStream) last(ctx context.Context, origin string, unreadable uint64) (seq, next uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
-	msg, err := l.stream.GetLastMsgForSubject(ctx, l.subject(origin))
+	msg, err := j.handle.GetLastMsgForSubject(ctx, j.subject(origin))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, 0, nil
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("last message in the stream: %w", err)
+		return 0, 0, fmt.Errorf("reading the last message in the JetStream stream: %w", err)
 	}
 	m, err := relay.DecodeLines(msg.Data)
 	if err != nil {
-		return msg.Sequence, otherwise, nil
+		return msg.Sequence, unreadable, nil
 	}
 	return msg.Sequence, m.Next(), nil
 }
 
-// wrongLast are the codes of NATS for a message that does not follow the one it was to follow.
+// wrongLast holds NATS's error codes for a publish whose expected last sequence is not the last one.
 var wrongLast = []jetstream.ErrorCode{jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant}
 
-var errNotStored = fmt.Errorf("NATS has not stored it within %v", requestWait)
+// errNotStored says that NATS did not acknowledge lines in time. It may have stored them.
+var errNotStored = fmt.Errorf("no acknowledgement within %v", requestWait)
 
-// publish appends m, of an origin, to the stream, if the origin's last message there is the one with sequence after.
-// It returns m's sequence, or that there is a conflict: another one is the last.
-func (l *lines) publish(ctx context.Context, origin string, m relay.Message, after uint64) (seq uint64, conflict bool, err error) {
+// publish appends m to the JetStream stream if the origin's last message there has the sequence after, or if
+// there is none and after is 0. So two relays of one chat can't both store a line.
+//
+// publish returns the sequence of m. If another message is the last one, it stores nothing and reports a
+// conflict.
+func (j *jetStream) publish(ctx context.Context, origin string, m relay.Message, after uint64) (seq uint64, conflict bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
-	ack, err := l.js.Publish(ctx, l.subject(origin), m.Encode(), jetstream.WithExpectLastSequencePerSubject(after))
+	ack, err := j.client.Publish(ctx, j.subject(origin), m.Encode(), jetstream.WithExpectLastSequencePerSubject(after))
 	var wrong *jetstream.APIError
 	if errors.As(err, &wrong) && slices.Contains(wrongLast, wrong.ErrorCode) {
 		return 0, true, nil
@@ -167,24 +182,25 @@ func (l *lines) publish(ctx context.Context, origin string, m relay.Message, aft
 		err = errNotStored
 	}
 	if err != nil {
-		return 0, false, fmt.Errorf("publishing: %w", err)
+		return 0, false, fmt.Errorf("publishing lines: %w", err)
 	}
 	return ack.Sequence, false, nil
 }
 
-// holds reports whether the message at p is still the one that it was.
-func (l *lines) holds(ctx context.Context, p relay.Cursor) (bool, error) {
-	if p.Seq == 0 {
+// holds reports whether the JetStream stream holds the message at c. The sequence alone does not tell,
+// because NATS gives a sequence again after it lost the end of the JetStream stream.
+func (j *jetStream) holds(ctx context.Context, c relay.Cursor) (bool, error) {
+	if c.Seq == 0 {
 		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
-	msg, err := l.stream.GetMsg(ctx, p.Seq)
+	msg, err := j.handle.GetMsg(ctx, c.Seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("message %d of the stream: %w", p.Seq, err)
+		return false, fmt.Errorf("reading message %d of the JetStream stream: %w", c.Seq, err)
 	}
-	return msg.Time.UnixNano() == p.Time, nil
+	return msg.Time.UnixNano() == c.Time, nil
 }

@@ -10,8 +10,8 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// 50,000 lines a second, of 64 bytes, go through three chats, and nobody misses one. A machine that is slower takes
-// longer: those who speak wait for the chat.
+// Three chats relay 50,000 lines a second of 64 bytes, and nobody misses one. On a slow machine the chats
+// slow the speakers down, and the test takes longer.
 func TestThroughput(t *testing.T) {
 	const lines, speakers = 50_000, 6
 	seconds := longOr(60, 3)
@@ -35,10 +35,10 @@ func TestThroughput(t *testing.T) {
 	heard := time.Since(began)
 	w.noGap()
 	all := float64(crowd.Each * speakers)
-	t.Logf("said in %v: %.0f lines a second; the last one was heard %v later", said, all/said.Seconds(), heard-said)
+	t.Logf("people said %.0f lines a second for %v, and heard the last one %v later", all/said.Seconds(), said, heard-said)
 }
 
-// speakEvenly has p say its lines with a speed.
+// speakEvenly sends the speaker's lines through p at an even rate. It returns when all are sent or p fails.
 func speakEvenly(p *wstest.Client, crowd wstest.Crowd, speaker, perSecond int) {
 	pad := strings.Repeat(" ", crowd.Pad)
 	for n, began := 0, time.Now(); n < crowd.Each; time.Sleep(10 * time.Millisecond) {

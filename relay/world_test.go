@@ -12,32 +12,34 @@ import (
 )
 
 const (
-	// Lines a second that all people together say.
-	perSecond = 200
+	// talkRate is the number of lines a second that all people of a world say together.
+	talkRate = 200
 
-	// So long may nothing come of what is missing: machines are busy, and relays wait before they try again.
+	// patience is how long settle waits for the next line. It is generous because test machines are busy, and
+	// relays pause up to 5 s between sessions.
 	patience = time.Minute
 )
 
-// world is one chat on several machines: chats, a relay for each, NATS, and people. Only the test's goroutine
-// uses it.
+// world is a set of connected chats with their relays, a NATS, and people. Only the test's goroutine may use
+// it.
 type world struct {
+	// Set before the first chat.
 	t        testing.TB
 	kind     natsKind
-	nats     *program // what NATS runs in
 	natsAddr string
-	store    string // NATS' files
-	linked   bool   // relays dial NATS through links
+	store    string // directory of NATS
+	linked   bool   // each relay reaches NATS through a link
 
+	nats   *program // runs NATS; the first relay if that is embedded
 	chats  []*chatProgram
-	relays []*program // the first ones are of the chats, in order
-	links  []*link    // of the relays
+	relays []*program // a relay of each chat, in order, and then further ones
+	links  []*link    // of the relays, in order
 	people []*person
 	here   sync.WaitGroup // waits for people to leave
-	hush   func()         // has people stop talking
+	hush   func()         // ends talk
 }
 
-// newWorld returns a world without anybody, in which NATS is not running.
+// newWorld returns a world without chats, in which NATS is not running.
 func newWorld(t testing.TB, kind natsKind) *world {
 	t.Helper()
 	w := &world{t: t, kind: kind, natsAddr: freeAddr(t), store: filepath.Join(t.TempDir(), "store"), hush: func() {}}
@@ -47,7 +49,7 @@ func newWorld(t testing.TB, kind natsKind) *world {
 	return w
 }
 
-// meet returns a world that works: three chats with so many people each.
+// meet returns a world of three connected chats, with this number of people at each.
 func meet(t testing.TB, kind natsKind, people int) *world {
 	t.Helper()
 	w := newWorld(t, kind)
@@ -55,7 +57,7 @@ func meet(t testing.TB, kind natsKind, people int) *world {
 	return w
 }
 
-// open starts NATS, and three chats with so many people each.
+// open starts NATS, and three chats with this number of people at each.
 func (w *world) open(people int) {
 	w.t.Helper()
 	if w.nats != nil {
@@ -67,13 +69,14 @@ func (w *world) open(people int) {
 	w.connected()
 }
 
+// startNATS starts NATS and waits until it answers.
 func (w *world) startNATS() {
 	w.t.Helper()
 	w.nats.start()
 	wstest.Until(w.t, "NATS answers", func() bool { return answersNATS(w.natsAddr) })
 }
 
-// addChat starts one more chat and its relay. The third chat listens on a Unix socket.
+// addChat starts one more chat and its relay. The -relay of the third chat is a Unix socket.
 func (w *world) addChat(args ...string) *chatProgram {
 	w.t.Helper()
 	n := len(w.chats)
@@ -116,10 +119,10 @@ func (w *world) connected() {
 	}
 }
 
-// enter has so many people come to a chat, every fourth into another room.
+// enter adds people to a chat. One in four goes to the room "side", the others to the nameless room.
 func (w *world) enter(c *chatProgram, people int) {
 	if len(w.people) == 0 {
-		w.t.Cleanup(w.here.Wait) // the test's context is done by then
+		w.t.Cleanup(w.here.Wait) // people leave because the test's context is done by then
 	}
 	for n := range people {
 		room := ""
@@ -142,13 +145,13 @@ func (w *world) of(c *chatProgram) (people []*person) {
 	return people
 }
 
-// talk has people talk, all but the quiet, until hush is called.
+// talk has all people who are not quiet talk until hush is called.
 func (w *world) talk() {
 	w.hush()
 	done := make(chan struct{})
 	var talking sync.WaitGroup
 	talking.Go(func() {
-		ticks := time.NewTicker(2 * time.Second / perSecond) // for one to three lines
+		ticks := time.NewTicker(2 * time.Second / talkRate) // two lines on average
 		defer ticks.Stop()
 		for {
 			select {
@@ -166,10 +169,10 @@ func (w *world) talk() {
 	w.t.Cleanup(w.hush)
 }
 
-// listen lets so much time pass, while people talk.
+// listen lets d pass, in which people talk.
 func (w *world) listen(d time.Duration) { time.Sleep(d) }
 
-// said returns how many lines each person of a room has said, by name.
+// said returns the number of lines of each person in a room, by name.
 func (w *world) said(room string) map[string]int {
 	said := make(map[string]int)
 	for _, p := range w.people {
@@ -180,7 +183,7 @@ func (w *world) said(room string) map[string]int {
 	return said
 }
 
-// heard returns how many lines all people have heard, together.
+// heard returns the number of lines that all people have heard together.
 func (w *world) heard() (lines int) {
 	for _, p := range w.people {
 		lines += p.listened()
@@ -188,7 +191,7 @@ func (w *world) heard() (lines int) {
 	return lines
 }
 
-// complete reports whether everyone has heard everything.
+// complete reports whether everyone has heard every line of their room.
 func (w *world) complete() bool {
 	for _, p := range w.people {
 		said, lines := w.said(p.room), 0
@@ -202,7 +205,7 @@ func (w *world) complete() bool {
 	return true
 }
 
-// settle waits until everyone has heard everything, or nobody has heard anything new for patience.
+// settle waits until everyone has heard every line of their room, or nobody has heard a line for patience.
 func (w *world) settle() {
 	for before, since := -1, time.Now(); !w.complete() && time.Since(since) < patience; time.Sleep(20 * time.Millisecond) {
 		if now := w.heard(); now != before {
@@ -211,9 +214,9 @@ func (w *world) settle() {
 	}
 }
 
-// check has people stop talking, and waits until everyone has heard everything. Then each says a last word:
-// what is said twice comes before it. In the end everyone has heard every line of their room once, in each
-// speaker's order, and no chat has counted a gap.
+// check checks the promise. It has people stop talking, and waits until everyone has heard every line. Each
+// person then says one more line, because repeated lines come before it. The test fails unless everyone has
+// heard every line of their room once and in the speaker's order, and no chat has counted a gap.
 func (w *world) check() {
 	w.t.Helper()
 	w.hush()
@@ -228,26 +231,26 @@ func (w *world) check() {
 			found.excuseOrder(p.chat.name)
 		}
 		if len(found) > 0 {
-			w.t.Errorf("%s, in room %q, heard %d lines: %v", p.name, p.room, p.listened(), found)
+			w.t.Errorf("%s in room %q: got %d lines with faults, want none: %v", p.name, p.room, p.listened(), found)
 		}
 	}
 	w.noGap()
-	w.t.Logf("%d lines were heard, %d were repeated and dropped", w.heard(), w.sum("relay_known"))
+	w.t.Logf("people heard %d lines, chats dropped %d repeated ones", w.heard(), w.sum("relay_known"))
 }
 
-// noGap checks that no chat has counted lines that did not come, or did not go.
+// noGap checks that no chat has counted lost or missed lines.
 func (w *world) noGap() {
 	w.t.Helper()
 	for _, c := range w.chats {
 		for _, counter := range []string{"relay_missed", "relay_lost"} {
 			if n := c.count(counter); n > 0 {
-				w.t.Errorf("%s has %s %d", c.name, counter, n)
+				w.t.Errorf("%s: got %s %d, want 0", c.name, counter, n)
 			}
 		}
 	}
 }
 
-// sum returns a counter of all chats together.
+// sum returns the sum of a counter of all chats.
 func (w *world) sum(counter string) (n int) {
 	w.t.Helper()
 	for _, c := range w.chats {
@@ -256,13 +259,14 @@ func (w *world) sum(counter string) (n int) {
 	return n
 }
 
-// pause has the people of a chat fall silent, and waits until everyone elsewhere has heard all that they said.
+// pause makes the people of a chat quiet, and waits until everyone in their rooms has heard all of their
+// lines.
 func (w *world) pause(c *chatProgram) {
 	w.t.Helper()
 	for _, p := range w.of(c) {
-		p.hushName()
+		p.hush()
 	}
-	wstest.Until(w.t, "all that was said at "+c.name+" is heard", func() bool {
+	wstest.Until(w.t, "everyone has heard the last lines of "+c.name, func() bool {
 		for _, p := range w.of(c) {
 			last := lineOf(p.name, p.lines()-1)
 			for _, other := range w.people {
@@ -275,7 +279,7 @@ func (w *world) pause(c *chatProgram) {
 	})
 }
 
-// resume has the people of a chat talk again.
+// resume ends pause.
 func (w *world) resume(c *chatProgram) {
 	for _, p := range w.of(c) {
 		p.resume()

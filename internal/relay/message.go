@@ -1,105 +1,111 @@
-// Package relay is what a chat and its relay say to each other, and what a chat remembers for that: the
-// lines that its relay may ask for, and up to where it has heard other chats. docs/protocol.md has the
-// protocol.
+// Package relay holds the two parts of the relay protocol that a chat and its relay share: the messages, and
+// the outbox, which keeps a chat's lines for its relay. docs/relay.md describes the protocol.
+//
+// The package makes the outgoing half of "exactly once" possible: an [Outbox] numbers the lines of a chat
+// from 1, without gaps over all rooms, and can repeat any of them until the relay has stored them safely. The
+// receiving chat drops lines whose number it has accepted before.
 package relay
 
 import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"example.com/chat/internal/once"
 	"fmt"
 	"slices"
 )
 
-// OriginHeader is the Origin header of a relay's handshake. No page has it, so no page in a browser beside the chat
-// can pass for a relay.
+// OriginHeader is the Origin header of a relay's handshake. A browser never sends it, so a page that can
+// reach the chat's address for relays can't pass for a relay.
 const OriginHeader = "relay://relay"
 
-// Message is a message between a chat and its relay, and in the stream: a line of JSON, and behind it Body. What it
-// is is told by the fields that are set: hello, ask, people, lines of the chat (First, Said, and lines in Body), or
-// what the relay has from the stream (Position).
+// Message is a message between a chat and its relay, and a message of the JetStream stream. It is encoded as
+// a line of JSON followed by Body. The fields that are set tell its kind: Hello, Ask, People, lines of a chat
+// (First, Segments and Body), or a message of the JetStream stream (Cursor).
 type Message struct {
 	Hello  *Hello         `json:"hello,omitempty"`
 	Ask    *Ask           `json:"ask,omitempty"`
-	People map[string]int `json:"people,omitzero"` // how many there are in each room, without those that have none
+	People map[string]int `json:"people,omitzero"` // number of connections by room; empty rooms are left out
 
-	First    uint64    `json:"first,omitempty"` // number of the first line
-	Segments []Segment `json:"said,omitempty"`  // in which room they were said, and when
+	// First is the number of the first line in Body, and Segments tell the rooms of these lines.
+	First    uint64    `json:"first,omitempty"`
+	Segments []Segment `json:"said,omitempty"`
 
-	// From the stream: Body is a message with lines, or nothing if only the position is told.
-	Cursor  *Cursor `json:"position,omitempty"` // of the message
-	Backlog bool    `json:"backlog,omitempty"`  // more follows of what was there before a chat that has just started
+	// Cursor belongs to the message of the JetStream stream in Body. If Body is empty, only the cursor moves.
+	// Backlog announces further messages that are older than the relay's connection.
+	Cursor  *Cursor `json:"position,omitempty"`
+	Backlog bool    `json:"backlog,omitempty"`
 
-	Origin string `json:"origin,omitempty"` // which chat has said the lines, or has the people; from the relay
+	Origin string `json:"origin,omitempty"` // the chat whose lines or people these are; the relay sets it
 
 	Body []byte `json:"-"`
 }
 
-// Hello is the first message from a chat.
+// Hello is a chat's first message to a relay.
 type Hello struct {
-	Origin  string     `json:"origin"`            // of the chat
-	Asked   uint64     `json:"asked"`             // the highest number that a relay has asked for
-	Cursor  Cursor     `json:"position"`          // that a relay has told last
-	Backlog bool       `json:"backlog,omitempty"` // the chat has just started, and wants a backlog
-	Heard   once.Marks `json:"heard,omitempty"`   // what the chat has heard; in what it keeps at a stop
+	Origin  string `json:"origin"`            // of the chat
+	Asked   uint64 `json:"asked"`             // highest number that a relay has asked for
+	Cursor  Cursor `json:"position"`          // last message of the JetStream stream that the chat has processed
+	Backlog bool   `json:"backlog,omitempty"` // the chat has just started and wants a backlog
 }
 
-// Position is a message in the stream. With its time it can be told from another one that has the same sequence,
-// because the stream lost its end. The zero Position is the stream's beginning.
+// Cursor is a message of the JetStream stream. The time tells it from another message with the same sequence,
+// which exists if the stream has lost its end. The zero Cursor is the beginning of the stream.
 type Cursor struct {
 	Seq  uint64 `json:"seq"`
 	Time int64  `json:"time"` // when it was stored, in nanoseconds since 1970
 }
 
-// Ask asks the chat for the lines from number From on, up to Limit bytes but at least one line; or, with 0, for
-// all that it holds. The chat answers when there are any. What is before From is in the stream.
+// Ask asks a chat for its lines from number From on. From 0 asks for all lines in the outbox, and any other
+// number tells that the lines before it are in the JetStream stream. The chat answers once it has such a
+// line, with at most Limit bytes or a single line.
 type Ask struct {
 	From  uint64 `json:"from"`
 	Limit int    `json:"limit"`
 }
 
-// Said says of some lines in which room they were said, and when.
+// Segment describes consecutive lines of one room.
 type Segment struct {
 	Room  string `json:"room"`
 	Lines int    `json:"lines"` // at least one
-	At    int64  `json:"at"`    // milliseconds since 1970
+	At    int64  `json:"at"`    // when they were said, in milliseconds since 1970
 }
 
 // Encode returns m as it is sent.
 func (m Message) Encode() []byte {
 	header, err := json.Marshal(m)
 	if err != nil {
-		panic(err) // of strings and numbers alone
+		panic(err) // m consists of strings and numbers alone
 	}
 	return slices.Concat(header, []byte{'\n'}, m.Body)
 }
 
 const (
-	// No number of a line is higher: so many lines are never said, and sums don't overflow.
+	// maxNumber is the highest number of a first line. No chat gets there, and sums of such numbers don't
+	// overflow.
 	maxNumber = 1 << 62
 
-	// People that a chat has in a room, at most.
+	// maxPeople is the largest number of people that a chat may report for a room, for the same reason.
 	maxPeople = 1 << 30
 )
 
 var (
 	errMessage = errors.New("not a message between a chat and its relay")
 	errNumber  = fmt.Errorf("%w: a number is out of range", errMessage)
+	errLines   = fmt.Errorf("%w: its segments do not match its lines", errMessage)
 )
 
-// Decode returns the message that b is. It refers to b. An error says why b is none.
+// Decode decodes b. The message's Body aliases b. An error says why b is no message.
 func Decode(b []byte) (m Message, err error) {
 	header, body, _ := bytes.Cut(b, []byte{'\n'})
 	if err := json.Unmarshal(header, &m); err != nil {
 		return m, fmt.Errorf("%w: %w", errMessage, err)
 	}
 	m.Body = body
-	return m, m.check()
+	return m, m.checkNumbers()
 }
 
-// check returns an error if m has numbers that can't be.
-func (m Message) check() error {
+// checkNumbers returns an error if a number in m is out of range.
+func (m Message) checkNumbers() error {
 	if m.First > maxNumber || m.Ask != nil && m.Ask.From > maxNumber {
 		return errNumber
 	}
@@ -111,32 +117,35 @@ func (m Message) check() error {
 	return nil
 }
 
-// DecodeLines returns the message that b is, with lines of a chat.
+// DecodeLines decodes b, which must have lines of a chat, and a segment for each of them.
 func DecodeLines(b []byte) (m Message, err error) {
 	m, err = Decode(b)
 	if err == nil && !m.hasLines() {
-		err = fmt.Errorf("%w: it does not say of each line where it was said", errMessage)
+		err = errLines
 	}
 	return m, err
 }
 
-// hasLines reports whether m has lines, and says of each where it was said.
+// hasLines reports whether m has at least one line, and segments for exactly the lines in Body.
 func (m Message) hasLines() bool {
 	left := bytes.Count(m.Body, []byte{'\n'})
-	for _, said := range m.Segments {
-		if said.Lines < 1 || said.Lines > left {
+	for _, segment := range m.Segments {
+		if segment.Lines < 1 || segment.Lines > left {
 			return false
 		}
-		left -= said.Lines
+		left -= segment.Lines
 	}
 	return left == 0 && len(m.Segments) > 0 && m.Body[len(m.Body)-1] == '\n' && m.First > 0
 }
 
-// Next returns the number behind those of m's lines.
-func (m Message) Next() uint64 {
-	next := m.First
-	for _, said := range m.Segments {
-		next += uint64(said.Lines)
+// Lines returns the number of lines in m.
+func (m Message) Lines() uint64 {
+	n := uint64(0)
+	for _, segment := range m.Segments {
+		n += uint64(segment.Lines)
 	}
-	return next
+	return n
 }
+
+// Next returns the number that follows those of m's lines.
+func (m Message) Next() uint64 { return m.First + m.Lines() }

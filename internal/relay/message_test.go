@@ -2,9 +2,10 @@ package relay
 
 import (
 	"bytes"
-	"example.com/chat/internal/lines"
 	"reflect"
 	"testing"
+
+	"example.com/chat/internal/lines"
 )
 
 // messages are some of each kind.
@@ -18,7 +19,7 @@ var messages = []Message{
 	{First: 1, Segments: []Segment{{"", 2, -1}, {"a room", 1, 1<<63 - 1}}, Body: []byte("one\n\n \xff\x00{}\r\n")},
 }
 
-// A message is decoded as it was encoded.
+// Decode returns the message that Encode encoded.
 func TestEncode(t *testing.T) {
 	for _, m := range messages {
 		got, err := Decode(m.Encode())
@@ -26,12 +27,12 @@ func TestEncode(t *testing.T) {
 			got.Body = nil
 		}
 		if err != nil || !reflect.DeepEqual(got, m) {
-			t.Errorf("%+v became %+v, %v", m, got, err)
+			t.Errorf("got %+v, %v; want %+v", got, err, m)
 		}
 	}
 }
 
-// What has numbers that can't be is no message, and what has other lines than it says is none with lines.
+// Decode refuses numbers that are out of range, and DecodeLines a message whose segments don't match its lines.
 func TestDecode(t *testing.T) {
 	for _, b := range []string{
 		"", "\n", "{", "[]", `"{}"`, "1",
@@ -52,38 +53,38 @@ func TestDecode(t *testing.T) {
 		`{"people":{"":0}}`, `{"people":{"":-1}}`, `{"people":{"":1,"a":1073741825}}`, `{"people":{"":1e30}}`,
 	} {
 		if m, err := DecodeLines([]byte(b)); err == nil {
-			t.Errorf("%q is taken for %+v", b, m)
+			t.Errorf("DecodeLines(%q): got %+v, want an error", b, m)
 		}
 	}
 	for _, b := range []string{"", "\n", "{", "[]", `"{}"`, `{"first":-1}`, `{"first":4611686018427387905}`, `{"ask":{"from":4611686018427387905}}`, `{"people":{"":0}}`} {
 		if m, err := Decode([]byte(b)); err == nil {
-			t.Errorf("%q is taken for %+v", b, m)
+			t.Errorf("Decode(%q): got %+v, want an error", b, m)
 		}
 	}
 	for _, b := range []string{"null", "{}\n", ` {"other":1} `, "{}\nx"} {
 		if _, err := Decode([]byte(b)); err != nil {
-			t.Errorf("%q: %v", b, err)
+			t.Errorf("Decode(%q): got %v, want a message", b, err)
 		}
 	}
 	if _, err := DecodeLines([]byte(`{"first":1,"said":[{"lines":1}]}` + "\n\n")); err != nil {
-		t.Errorf("an empty line: %v", err)
+		t.Errorf("DecodeLines of an empty line: got %v, want a message", err)
 	}
 }
 
-// Next counts the lines.
+// Lines counts the lines of all segments, and Next is the number that follows them.
 func TestNext(t *testing.T) {
 	for _, test := range []struct {
-		m    Message
-		want uint64
-	}{{Message{First: 5}, 5}, {Message{First: 5, Segments: []Segment{{Lines: 2}, {Lines: 3}}}, 10}} {
-		if got := test.m.Next(); got != test.want {
-			t.Errorf("%+v: %d, want %d", test.m, got, test.want)
+		m           Message
+		lines, next uint64
+	}{{Message{First: 5}, 0, 5}, {Message{First: 5, Segments: []Segment{{Lines: 2}, {Lines: 3}}}, 5, 10}} {
+		if lines, next := test.m.Lines(), test.m.Next(); lines != test.lines || next != test.next {
+			t.Errorf("%+v: got %d lines, next %d; want %d, %d", test.m, lines, next, test.lines, test.next)
 		}
 	}
 }
 
-// Whatever bytes come, they are no message, or one whose lines all have a room and a number, and which is the same
-// when it is encoded.
+// Any bytes are refused, or are a message that is the same after it is encoded again. Every line of a message
+// with lines has a room and a number.
 func FuzzDecode(f *testing.F) {
 	for _, m := range messages {
 		f.Add(m.Encode())
@@ -101,24 +102,25 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := m.Encode(); !bytes.Equal(again.Encode(), want) {
-			t.Errorf("%q became %q", want, again.Encode())
+		if got, want := again.Encode(), m.Encode(); !bytes.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
 
 // checkLines expects that each line of m has a room and a number.
 func checkLines(t *testing.T, m Message) {
+	t.Helper()
 	text, count := m.Body, uint64(0)
-	for _, said := range m.Segments {
-		var some []byte
-		some, text = lines.Cut(text, said.Lines)
-		if n := bytes.Count(some, []byte{'\n'}); n != said.Lines || n == 0 {
-			t.Errorf("%d lines in place of %d", n, said.Lines)
+	for _, segment := range m.Segments {
+		var part []byte
+		part, text = lines.Cut(text, segment.Lines)
+		if n := lines.Count(part); n != segment.Lines || n == 0 {
+			t.Errorf("got a segment of %d lines, want %d", n, segment.Lines)
 		}
-		count += uint64(said.Lines)
+		count += uint64(segment.Lines)
 	}
 	if len(text) > 0 || m.Next() != m.First+count || m.Next() < m.First {
-		t.Errorf("%d bytes of no line, %d lines from %d to %d", len(text), count, m.First, m.Next())
+		t.Errorf("got %d bytes without a segment and lines %d to %d, want none and %d lines", len(text), m.First, m.Next(), count)
 	}
 }

@@ -2,67 +2,78 @@ package relay
 
 import (
 	"bytes"
-	"example.com/chat/internal/lines"
+	"errors"
 	"math"
 	"sort"
 	"sync"
 	"time"
+
+	"example.com/chat/internal/lines"
 )
 
 const (
-	// Bytes that an Outbox holds while its relay, or NATS, is away: 20 s of 50,000 lines a second of 64 bytes, and
-	// an hour of 85 lines a second of 80 bytes. relay/README.md and docs/protocol.md say so, too.
+	// maxHeld is the number of bytes that an Outbox holds while the relay or NATS is away. That is 20 s of
+	// 50,000 lines a second of 64 bytes, or an hour of 85 lines a second of 80 bytes. relay/README.md and
+	// docs/relay.md state these figures, too.
 	maxHeld = 64 << 20
 
-	// A line is held for that long after it is known to be in the stream: NATS writes what it has acknowledged onto the
-	// disk each two minutes (its sync_interval), and may lose it before.
+	// holdFor is how long an Outbox holds a line that is in the JetStream stream. NATS acknowledges a message
+	// up to two minutes (its sync_interval) before it writes the message to the disk, and may lose it until
+	// then.
 	holdFor = 3 * time.Minute
 
-	// Bytes that an entry takes beside its lines.
+	// entryCost is the number of bytes that an entry is charged beside its lines.
 	entryCost = 128
 
-	// Bytes that a Said takes in a message, at most.
-	saidCost = 128
+	// segmentCost is the largest number of bytes that a Segment has in a message.
+	segmentCost = 128
 
-	// Milliseconds up to which times of lines are told as one.
-	saidPrecision = 1000
+	// timePrecision is the span, in milliseconds, within which lines of a room share a Segment and so a time. A
+	// shorter one would make more segments than lines can afford.
+	timePrecision = 1000
 )
 
-// Outbox holds the lines that were said at a chat, in all rooms, for its relay. It numbers them from 1. Any
-// goroutine may use it.
+// Outbox holds the local lines of all rooms for the relay, and numbers them from 1. Any goroutine may use it.
+//
+// A relay asks for a number when it has put all lines before this number into the JetStream stream. The outbox
+// still holds these lines for holdFor, in case that NATS loses them. At all times,
+//
+//	settled <= asked <= next and counted <= next
 type Outbox struct {
 	mu      sync.Mutex
-	entries []entry   // oldest first
-	size    int       // bytes that they take
+	entries []entry   // oldest first, without gaps; the last one ends before next
+	size    int       // cost of the entries
 	next    uint64    // number of the next line
-	asked   uint64    // what is before this number is in the stream
-	counted uint64    // what is before this number, and lost, was counted
-	settled uint64    // what is before this number has been there for holdFor
-	past    []askedAt // of asked, oldest first
+	asked   uint64    // every line before asked is in the JetStream stream
+	settled uint64    // every line before settled has been there for holdFor
+	counted uint64    // every lost line before counted has been counted as lost
+	past    []askedAt // values of asked above settled, oldest first
 
-	added chan struct{} // closed when lines are added; nil while nobody waits for that
+	added chan struct{} // closed by the next Add; nil while no Read waits for it
 }
 
-// askedAt is what was asked at some time.
+// askedAt is the value of asked at a time.
 type askedAt struct {
 	at    time.Time
 	asked uint64
 }
 
-// entry is what was said at once in a room.
+// entry is the lines of one Add.
 type entry struct {
-	said  Segment
-	first uint64 // number of the first line
-	lines []byte
+	segment Segment
+	first   uint64 // number of the first line
+	text    []byte
 }
 
-func (e entry) next() uint64 { return e.first + uint64(e.said.Lines) }
-func (e entry) cost() int    { return len(e.lines) + entryCost }
+func (e entry) next() uint64 { return e.first + uint64(e.segment.Lines) }
+func (e entry) cost() int    { return len(e.text) + entryCost }
 
+// NewOutbox returns an empty Outbox.
 func NewOutbox() *Outbox { return &Outbox{next: 1, asked: 1} }
 
-// Snapshot returns the lines that o holds, or the number of the next one.
-func (o *Outbox) Snapshot() (held Message) {
+// Snapshot returns a message with all lines in the outbox, and the highest number that a relay has asked for.
+// If there are no lines, the message has only the number of the next one.
+func (o *Outbox) Snapshot() (held Message, asked uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	held.First = o.next
@@ -72,47 +83,52 @@ func (o *Outbox) Snapshot() (held Message) {
 	for _, e := range o.entries {
 		held.add(e, math.MaxInt)
 	}
-	return held
+	return held, o.asked
 }
 
-// RestoreOutbox returns an Outbox that holds what Snapshot returned, and of which asked was asked.
-func RestoreOutbox(held Message, asked uint64) *Outbox {
+// RestoreOutbox returns an Outbox that continues from a Snapshot. It returns an error if that is none.
+func RestoreOutbox(held Message, asked uint64) (*Outbox, error) {
+	if empty := len(held.Segments) == 0 && len(held.Body) == 0; !empty && !held.hasLines() {
+		return nil, errLines
+	}
+	if held.First < 1 || held.First > maxNumber || asked < 1 || asked > held.Next() {
+		return nil, errors.New("a number is out of range")
+	}
 	o := &Outbox{next: held.First, asked: asked}
-	if !held.hasLines() {
-		return o
-	}
 	text := held.Body
-	for _, said := range held.Segments {
+	for _, segment := range held.Segments {
 		var part []byte
-		part, text = lines.Cut(text, said.Lines)
-		o.add(said, part)
+		part, text = lines.Cut(text, segment.Lines)
+		o.addLocked(segment, part)
 	}
-	return o
+	return o, nil
 }
 
-// Add adds lines that were said in a room, each with a line break behind it. They must not be changed any more.
-// It returns the number of the last of them.
-func (o *Outbox) Add(room string, lines []byte, at time.Time) (last uint64) {
+// Add adds lines of a room, each ended by '\n', and returns the number of the first one. The outbox keeps
+// text, which must not change afterwards.
+func (o *Outbox) Add(room string, text []byte, at time.Time) (first uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.add(Segment{room, bytes.Count(lines, []byte{'\n'}), at.UnixMilli()}, lines)
-	o.trim()
+	first = o.next
+	o.addLocked(Segment{room, lines.Count(text), at.UnixMilli()}, text)
+	o.trimLocked()
 	if o.added != nil {
 		close(o.added)
 		o.added = nil
 	}
-	return o.next - 1
+	return first
 }
 
-// add adds an entry. o.mu is locked, or nobody else knows o.
-func (o *Outbox) add(said Segment, lines []byte) {
-	e := entry{said, o.next, lines}
+// addLocked adds an entry.
+func (o *Outbox) addLocked(segment Segment, text []byte) {
+	e := entry{segment, o.next, text}
 	o.entries = append(o.entries, e)
 	o.size += e.cost()
 	o.next = e.next()
 }
 
-// Trim drops lines that need not be held any more. It is to be called each second.
+// Trim drops the lines that have been in the JetStream stream for holdFor. The caller must call it once a
+// second.
 func (o *Outbox) Trim(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -123,11 +139,11 @@ func (o *Outbox) Trim(now time.Time) {
 	if o.asked != o.settled && (len(o.past) == 0 || o.past[len(o.past)-1].asked != o.asked) {
 		o.past = append(o.past, askedAt{now, o.asked})
 	}
-	o.trim()
+	o.trimLocked()
 }
 
-// trim drops lines that have been in the stream for long, or are too many. o.mu is locked.
-func (o *Outbox) trim() {
+// trimLocked drops settled entries, and the oldest ones while the outbox is larger than maxHeld.
+func (o *Outbox) trimLocked() {
 	n := 0
 	for n < len(o.entries) && (o.size > maxHeld || o.entries[n].next() <= o.settled) {
 		o.size -= o.entries[n].cost()
@@ -137,98 +153,127 @@ func (o *Outbox) trim() {
 	o.entries = o.entries[n:]
 }
 
-// Read returns the lines that are asked for, as many as there are, and how many are lost, because they are not
-// held any more: each is counted once. If there are no such lines yet Read returns a channel that is closed when
-// there may be.
+// Read returns a message with the lines that ask asks for. If the outbox has none of them yet, Read returns a
+// channel instead, which is closed when that may have changed.
+//
+// A line that a relay asks for is lost if the outbox no longer holds it. Read returns the number of lines
+// that were found to be lost, and counts each of them once.
 func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if ask.From > o.next {
-		lost = o.skipTo(ask.From)
+		lost = o.skipLocked(ask.From)
 	}
 	o.asked = max(o.asked, ask.From)
-	wanted := ask.From
-	if wanted == 0 {
-		wanted = o.asked // what is before that has been in the stream, and may have been dropped there in its time
+
+	first := o.indexLocked(ask.From)
+	if first == len(o.entries) {
+		return m, lost, o.addedLocked()
 	}
-	i := sort.Search(len(o.entries), func(i int) bool { return o.entries[i].next() > ask.From })
-	if i == len(o.entries) {
-		if o.added == nil {
-			o.added = make(chan struct{})
-		}
-		return m, lost, o.added
-	}
-	m.First = max(ask.From, o.entries[i].first)
-	for ; i < len(o.entries); i++ {
-		if !m.add(o.entries[i].from(m.Next()), ask.Limit) {
-			break
-		}
-	}
-	if wanted = max(wanted, o.counted); m.First > wanted {
-		lost, o.counted = m.First-wanted, m.First
-	}
-	return m, lost, nil
+	m = readEntries(o.entries[first:], ask)
+	return m, lost + o.lostLocked(ask.From, m.First), nil
 }
 
-// skipTo has the next line get a number, because those before it were given: the Outbox was restored from an old copy.
-// It returns how many lines are lost, which have some of these numbers. o.mu is locked.
-func (o *Outbox) skipTo(number uint64) (lost uint64) {
+// skipLocked makes number the number of the next line, because a relay asks for it. The outbox was restored
+// from an old copy then, and the relay has received later lines under the numbers before it. The local lines
+// that wait under these numbers are lost, and skipLocked returns how many they are.
+func (o *Outbox) skipLocked(number uint64) (lost uint64) {
 	lost = o.next - o.asked
 	o.entries, o.size, o.next = nil, 0, number
 	return lost
 }
 
-// from returns the part of e that begins with a line.
-func (e entry) from(line uint64) entry {
-	n := int(line - e.first)
-	_, e.lines = lines.Cut(e.lines, n)
-	e.first = line
-	e.said.Lines -= n
+// indexLocked returns the index of the first entry that has a line from number on.
+func (o *Outbox) indexLocked(number uint64) int {
+	return sort.Search(len(o.entries), func(i int) bool { return o.entries[i].next() > number })
+}
+
+// addedLocked returns a channel that the next Add closes.
+func (o *Outbox) addedLocked() <-chan struct{} {
+	if o.added == nil {
+		o.added = make(chan struct{})
+	}
+	return o.added
+}
+
+// lostLocked counts the lines that a relay asked for, from number from on, and that came before first, the
+// oldest one that the outbox could return. A relay that asks from 0 on misses no line before asked, which may
+// have been settled.
+func (o *Outbox) lostLocked(from, first uint64) (lost uint64) {
+	if from == 0 {
+		from = o.asked
+	}
+	from = max(from, o.counted)
+	if first <= from {
+		return 0
+	}
+	o.counted = first
+	return first - from
+}
+
+// readEntries returns the answer to ask from entries, whose first one has the first line of the answer.
+func readEntries(entries []entry, ask Ask) (m Message) {
+	m.First = max(ask.From, entries[0].first)
+	for _, e := range entries {
+		if !m.add(e.from(m.Next()), ask.Limit) {
+			break
+		}
+	}
+	return m
+}
+
+// from returns the part of e from a line on.
+func (e entry) from(number uint64) entry {
+	n := int(number - e.first)
+	_, e.text = lines.Cut(e.text, n)
+	e.first = number
+	e.segment.Lines -= n
 	return e
 }
 
-// add adds e to m, or as many of its lines as make m no larger than limit bytes, but at least one line in all. It
-// reports whether these are all.
+// add appends e to m, or as many of its lines as keep m within limit bytes. The first line of m is appended
+// even if it is longer. add reports whether m has all lines of e.
 func (m *Message) add(e entry, limit int) (all bool) {
-	if last := len(m.Segments) - 1; last < 0 || !m.Segments[last].joins(e.said) {
-		m.Segments = append(m.Segments, Segment{Room: e.said.Room, At: e.said.At})
+	if last := len(m.Segments) - 1; last < 0 || !m.Segments[last].includes(e.segment) {
+		m.Segments = append(m.Segments, Segment{Room: e.segment.Room, At: e.segment.At})
 	}
-	limit -= saidCost*len(m.Segments) + len(m.Body)
-	n, size := e.said.Lines, len(e.lines)
+	limit -= segmentCost*len(m.Segments) + len(m.Body)
+	n, size := e.segment.Lines, len(e.text)
 	if size > limit {
-		n, size = fitting(e.lines, limit)
+		n, size = fitting(e.text, limit)
 	}
 	if n == 0 && len(m.Body) == 0 {
-		n, size = 1, bytes.IndexByte(e.lines, '\n')+1
+		n, size = 1, lines.Length(e.text, 1)
 	}
 	last := &m.Segments[len(m.Segments)-1]
 	last.Lines += n
 	if last.Lines == 0 {
 		m.Segments = m.Segments[:len(m.Segments)-1]
 	}
-	m.Body = append(m.Body, e.lines[:size]...)
-	return n == e.said.Lines
+	m.Body = append(m.Body, e.text[:size]...)
+	return n == e.segment.Lines
 }
 
-// joins reports whether other, which was said after s, can be told with it.
-func (s Segment) joins(other Segment) bool {
-	return s.Room == other.Room && other.At-s.At < saidPrecision && other.At >= s.At
+// includes reports whether other, the next segment, may become part of s: it has the same room and about the
+// same time.
+func (s Segment) includes(other Segment) bool {
+	return s.Room == other.Room && other.At-s.At < timePrecision && other.At >= s.At
 }
 
-// fitting returns how many whole lines of text make no more than limit bytes, and how many they make.
-func fitting(text []byte, limit int) (lines, size int) {
+// fitting returns the number of whole lines at the beginning of text that fit into limit bytes, and their size.
+func fitting(text []byte, limit int) (n, size int) {
 	size = bytes.LastIndexByte(text[:max(limit, 0)], '\n') + 1
-	return bytes.Count(text[:size], []byte{'\n'}), size
+	return lines.Count(text[:size]), size
 }
 
-// Asked returns the highest number that was asked for: all lines before it are in the stream.
+// Asked returns the highest number that a relay has asked for. Every line before it is in the JetStream stream.
 func (o *Outbox) Asked() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.asked
 }
 
-// Unasked returns how many lines nobody knows to be in the stream.
+// Unasked returns the number of lines that may not be in the JetStream stream.
 func (o *Outbox) Unasked() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()

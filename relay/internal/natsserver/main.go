@@ -1,4 +1,4 @@
-// Command natsserver is NATS' server of the version that go.mod names, as a program: for tests.
+// Command natsserver is the NATS server in the version that go.mod names. The relay's tests run it.
 package main
 
 import (

@@ -1,0 +1,111 @@
+package relayserver
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"example.com/chat/internal/once"
+	"example.com/chat/internal/relay"
+)
+
+// backlog is the lines that other chats said before this one started. It holds the last lines of each room
+// until the backlog is complete, so that a room does not say all the lines that its history would drop again.
+type backlog struct {
+	history uint64 // lines to hold for each room
+	began   int64  // milliseconds since 1970; all lines since then are held, because somebody may have been here
+	rooms   map[string]*roomBacklog
+	marks   once.Marks // last line by origin, held or not
+}
+
+// roomBacklog is the backlog of one room.
+type roomBacklog struct {
+	held    []Batch          // oldest first
+	lines   uint64           // in held
+	skipped map[string]Batch // the last batch of each origin that is no longer held, without its text
+}
+
+func newBacklog(history int, began int64) backlog {
+	return backlog{uint64(history), began, make(map[string]*roomBacklog), make(once.Marks)}
+}
+
+// addMessage adds the lines of a message.
+func (b *backlog) addMessage(origin string, said relay.Message, now time.Time) {
+	b.marks.Accept(origin, said.First, said.Lines(), now)
+	for batch := range batches(origin, said, now) {
+		b.add(batch)
+	}
+}
+
+// add adds a batch to its room, and stops holding older ones while the history is complete without them.
+func (b *backlog) add(batch Batch) {
+	room := b.rooms[batch.Room]
+	if room == nil {
+		room = &roomBacklog{skipped: make(map[string]Batch)}
+		b.rooms[batch.Room] = room
+	}
+	room.held = append(room.held, batch)
+	room.lines += batch.Count
+	for len(room.held) > 1 && room.lines-room.held[0].Count >= b.history && b.isOld(room.held[0]) {
+		room.skipFirst()
+	}
+}
+
+// isOld reports whether a batch was said before this chat started.
+func (b *backlog) isOld(batch Batch) bool { return batch.At != 0 && batch.At < b.began }
+
+// skipFirst stops holding the oldest batch.
+func (r *roomBacklog) skipFirst() {
+	first := r.held[0]
+	first.Text = nil
+	r.skipped[first.Origin] = first
+	r.lines -= first.Count
+	r.held[0] = Batch{} // frees the text
+	r.held = r.held[1:]
+}
+
+// take empties the backlog. It returns what the rooms must get: for each room, batches without text for the
+// skipped lines, and then the held ones.
+func (b *backlog) take() (all []Batch) {
+	for _, room := range b.rooms {
+		all = slices.AppendSeq(all, maps.Values(room.skipped))
+		all = append(all, room.held...)
+	}
+	clear(b.rooms)
+	return all
+}
+
+// endBacklog delivers the connection's backlog before the first message that does not belong to it. Only one
+// backlog is delivered: one of another relay may lack lines that were delivered meanwhile, or that it left
+// out. That relay must connect again, so endBacklog returns an error.
+func (c *conn) endBacklog(ctx context.Context) error {
+	s := c.server
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !s.needsBacklog() {
+		if len(c.backlog.rooms) > 0 {
+			return errors.New("another relay has delivered the backlog")
+		}
+		return nil
+	}
+	for _, batch := range c.backlog.take() {
+		if err := s.deliver(ctx, batch); err != nil {
+			return err
+		}
+	}
+	s.advanceBacklog(c.backlog.marks)
+	return nil
+}
+
+// needsBacklog reports whether no backlog has been delivered.
+func (s *Server) needsBacklog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wantsBacklog
+}

@@ -1,0 +1,163 @@
+package relayserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"example.com/chat/internal/lines"
+	"example.com/chat/internal/once"
+	"example.com/chat/internal/relay"
+)
+
+const (
+	// partLimit is the largest Text of a Batch, in bytes, unless that is a single line. A Hub sends frames of
+	// this size.
+	partLimit = 64 << 10
+
+	// nowLimit is the age below which a line counts as said now. A time of its own would cost an event, and
+	// clocks of chats differ by about as much.
+	nowLimit = time.Second
+)
+
+// receive processes a message of the JetStream stream: it delivers the lines and advances the cursor. The
+// lines of a backlog wait for its end. An error ends the connection, and the next one continues from the
+// cursor.
+func (c *conn) receive(ctx context.Context, m relay.Message) error {
+	s := c.server
+	said, hasLines := s.decode(m)
+	if m.Backlog {
+		if hasLines {
+			s.noteSeen(m.Origin, said)
+			c.backlog.addMessage(m.Origin, said, time.Now())
+		}
+		return nil
+	}
+	if err := c.endBacklog(ctx); err != nil {
+		return err
+	}
+	if hasLines {
+		s.noteSeen(m.Origin, said)
+		for b := range batches(m.Origin, said, time.Now()) {
+			if err := s.deliver(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+	s.advance(*m.Cursor, m.Origin, said)
+	return nil
+}
+
+// decode returns the lines in m. It returns false if there are none, if they are of this chat, or if the
+// message in the JetStream stream can't be read. Such a message is skipped, because it would come again on
+// each connection.
+func (s *Server) decode(m relay.Message) (said relay.Message, ok bool) {
+	if len(m.Body) == 0 || m.Origin == s.origin {
+		return said, false
+	}
+	said, err := relay.DecodeLines(m.Body)
+	if err != nil {
+		s.log.Warn("message in the JetStream stream skipped", "seq", m.Cursor.Seq, "origin", shorten(m.Origin), "err", shorten(err.Error()))
+		return relay.Message{}, false
+	}
+	return said, true
+}
+
+// noteSeen records that lines of origin came, and counts the lines that are missing before them. It can't
+// tell what is missing before the first message of an origin.
+func (s *Server) noteSeen(origin string, said relay.Message) {
+	s.mu.Lock()
+	mark, known := s.seen[origin]
+	s.seen.Accept(origin, said.First, said.Lines(), time.Now())
+	s.mu.Unlock()
+	if next := uint64(mark.Number) + 1; known && said.First > next {
+		missing := said.First - next
+		s.counters.RelayMissed.Add(int64(missing))
+		s.log.Warn("lines of another chat are missing", "origin", shorten(origin), "lines", missing, "from", next)
+	}
+}
+
+// batches cuts the lines of a message into batches. The message must have passed relay.DecodeLines.
+func batches(origin string, said relay.Message, now time.Time) iter.Seq[Batch] {
+	return func(yield func(Batch) bool) {
+		number, rest := said.First, said.Body
+		for _, segment := range said.Segments {
+			var text []byte
+			text, rest = lines.Cut(rest, segment.Lines)
+			text = bytes.ToValidUTF8(text, []byte("\uFFFD")) // with as many lines: '\n' is valid
+			for part := range lines.Parts(text, partLimit) {
+				b := Batch{Room: segment.Room, Origin: origin, First: number, Count: uint64(lines.Count(part)), Text: part}
+				if segment.At > 0 && segment.At < now.Add(-nowLimit).UnixMilli() {
+					b.At = segment.At
+				}
+				number += b.Count
+				if !yield(b) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// deliver delivers b. It drops b without an error if the room can't be opened, which it counts, and if the
+// chat is stopping. After any error the caller must deliver nothing else: a Hub that got later lines of an
+// origin would drop b when it comes again.
+func (s *Server) deliver(ctx context.Context, b Batch) error {
+	if s.isStopping() {
+		return nil
+	}
+	err := s.chat.Deliver(ctx, b)
+	switch {
+	case errors.Is(err, ErrStopping):
+		s.setStopping()
+		return nil
+	case errors.Is(err, ErrNoRoom):
+		if b.Text != nil {
+			s.counters.RelayMissed.Add(int64(b.Count))
+			s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(b.Room), "lines", b.Count)
+		}
+		return nil
+	}
+	return err
+}
+
+// isStopping reports whether the chat has refused a batch because it is stopping.
+func (s *Server) isStopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
+}
+
+// setStopping stops the deliveries. The connections remain, so that relays get the last local lines. The
+// cursor remains, too, so that the dropped lines come again after a restart.
+func (s *Server) setStopping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+}
+
+// advance moves the cursor to a message of which the Hubs have all lines, and those of all messages before.
+func (s *Server) advance(cursor relay.Cursor, origin string, said relay.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return
+	}
+	s.cursor = cursor
+	if said.Lines() > 0 {
+		s.delivered.Accept(origin, said.First, said.Lines(), time.Now())
+	}
+}
+
+// advanceBacklog records that the Hubs have a backlog up to marks.
+func (s *Server) advanceBacklog(marks once.Marks) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return
+	}
+	s.wantsBacklog = false
+	s.delivered.Merge(marks)
+}

@@ -1,0 +1,65 @@
+package relayserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"example.com/chat/internal/once"
+	"example.com/chat/internal/relay"
+)
+
+// savedState is the header of a snapshot, which is a line of JSON. The lines of the outbox follow it. Its
+// keys are those of messages between a chat and its relay.
+type savedState struct {
+	Chat     savedChat       `json:"hello"`
+	First    uint64          `json:"first"`          // number of the first line in the outbox, or of the next line
+	Segments []relay.Segment `json:"said,omitempty"` // of the lines in the outbox
+}
+
+// savedChat is what other chats know of this one, and this one of them.
+type savedChat struct {
+	Origin    string       `json:"origin"`
+	Asked     uint64       `json:"asked"`           // highest number that a relay has asked for
+	Cursor    relay.Cursor `json:"position"`        // the rooms have all lines up to this message
+	Delivered once.Marks   `json:"heard,omitempty"` // last line handed to a Hub, by origin
+}
+
+// Snapshot returns the state with which the Server of the next run continues. It must be called after Serve
+// has returned. The state is of use once: another run with it would give numbers to lines that other lines
+// have.
+func (s *Server) Snapshot() []byte {
+	held, asked := s.outbox.Snapshot()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	header, err := json.Marshal(savedState{
+		Chat:     savedChat{s.origin, asked, s.cursor, s.delivered},
+		First:    held.First,
+		Segments: held.Segments,
+	})
+	if err != nil {
+		panic(err) // it consists of strings and numbers alone
+	}
+	return bytes.Join([][]byte{header, held.Body}, []byte{'\n'})
+}
+
+// restore continues from a Snapshot. New calls it. After an error the Server is unchanged.
+func (s *Server) restore(snapshot []byte) error {
+	header, text, _ := bytes.Cut(snapshot, []byte{'\n'})
+	var saved savedState
+	if err := json.Unmarshal(header, &saved); err != nil {
+		return fmt.Errorf("not a snapshot: %w", err)
+	}
+	if saved.Chat.Origin == "" {
+		return errors.New("not a snapshot: it has no origin")
+	}
+	outbox, err := relay.RestoreOutbox(relay.Message{First: saved.First, Segments: saved.Segments, Body: text}, saved.Chat.Asked)
+	if err != nil {
+		return fmt.Errorf("not a snapshot: %w", err)
+	}
+	s.outbox, s.origin, s.cursor = outbox, saved.Chat.Origin, saved.Chat.Cursor
+	s.seen.Merge(saved.Chat.Delivered)
+	s.delivered.Merge(saved.Chat.Delivered)
+	return nil
+}
