@@ -4,69 +4,66 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/delivery"
+	"example.com/chat/internal/pace"
+	"example.com/chat/internal/pending"
 	"example.com/chat/internal/ratelimit"
+	"example.com/chat/internal/stream"
 	"example.com/chat/internal/ws"
 )
 
 const (
-	// Time allowed for a write to the peer, of up to writeLimit bytes.
-	writeWait = 10 * time.Second
+	// writeWait is the time allowed for a write to the peer, of at most writeLimit bytes.
+	writeWait = pace.WriteWait
 
-	// Time allowed for anything at all to come from the peer.
+	// pongWait is how long a peer may be silent.
 	pongWait = 60 * time.Second
 
-	// A silent peer is pinged with this period, a multiple of sweepPeriod. A ping waits behind what
-	// is on its way to the peer, and on a slow line its pong may take most of pongWait.
+	// pingPeriod is the time after which a silent peer is pinged, and pinged again. It is a third of pongWait because
+	// a ping waits behind what is on its way to the peer, and on a slow line its pong may take most of pongWait.
 	pingPeriod = pongWait / 3
 
-	// Time allowed for the peer to close the connection after our close frame; and, when it
-	// has hung up, for what it has sent before.
+	// closeWait is the time allowed for the peer to close the connection after our close frame. If the peer has
+	// hung up, it is the time in which the server reads what the peer sent before.
 	closeWait = 5 * time.Second
 
-	// Batches that can wait for a connection's writePump.
-	maxBatches = 7
+	// writeLimit is the number of bytes in one write. A longer frame is written in parts, so that a sweep sees
+	// progress.
+	writeLimit = ws.MaxHeader + stream.JoinLimit
 
-	// Control frames that can wait for a connection that is behind. Only the newest pongs are
-	// sent, as RFC 6455, section 5.5.3, allows.
-	maxPendingControl = 16
-
-	// When lines have more bytes than this, readPump adds no further message to them, and the Hub no
-	// further ones to a fan-out. With the last one they mostly still fit joinLimit.
-	coalesceLimit = joinLimit / 2
-
-	// What is longer is written in parts, so that the sweep sees progress.
-	writeLimit = ws.MaxHeader + joinLimit
-
-	// Bytes that the system may hold for a peer before a write waits; Linux takes twice that. A
-	// write goes on when a third of it is free: with 128 KiB that took readers of 20 kB/s 10 s.
+	// writeBuffer is the number of bytes that the system may hold for a peer before a write waits. Linux takes
+	// twice that, and lets a write go on when a third of it is free: with 128 KiB, readers of 20 kB/s took 10 s
+	// for that.
 	writeBuffer = 64 << 10
 
-	// Seconds after which a client may ask again whether there is room.
+	// retryAfter is the number of seconds after which a client may ask again whether there is room.
 	retryAfter = "5"
 
-	// Bytes of ?since= that are looked at: an epoch and a number have no more.
-	maxSince = 64
-
-	// Bytes of a request's X-Forwarded-For that are logged.
+	// maxSince and maxForwardedFor are the numbers of bytes that are kept of ?since= and X-Forwarded-For. A
+	// position is shorter, and a log record need not be longer.
+	maxSince        = 64
 	maxForwardedFor = 100
 )
 
 var errBinary = &ws.CloseError{Code: ws.CloseUnsupportedData, Reason: "this is a text chat"}
 
 // wsHandler serves the WebSocket address of each room.
-type wsHandler struct{ rooms *rooms }
+type wsHandler struct{ chat *chat }
 
 func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refused := h.accept(w, r)
@@ -77,179 +74,187 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	refused.Write(w, r)
-	h.rooms.counters.refused.Add(refused.Reason, 1)
-	h.rooms.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
+	h.chat.counters.Refused.Add(refused.Reason, 1)
+	h.chat.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
 }
 
-// accept makes a Conn of a request and starts its pumps, or returns why it can't. Once the
-// connection is taken over from net/http there is no refusal any more; it is closed.
+// accept makes a Conn of a request and starts its pumps, or returns why it refuses the request. After Hijack there
+// is no response to refuse with, so a connection that fails then is closed.
 func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
-	// A full chat comes first: a browser hides from its page why a WebSocket was refused, so the
-	// page asks again with a plain GET.
+	// A full chat is checked first. A browser hides from its page why a WebSocket was refused, so the page
+	// asks again with a plain GET.
 	room := r.PathValue("room")
-	if refused := h.rooms.check(room); refused != nil {
+	if refused := h.chat.check(room); refused != nil {
 		return refused
 	}
-	if refused := ws.CheckRequest(r, h.rooms.cfg.origins); refused != nil {
+	if refused := ws.CheckRequest(r, h.chat.cfg.origins); refused != nil {
 		return refused
 	}
-	query := r.URL.Query()
-	asSender, refused := parseSender(query)
+	asked, refused := parseJoin(r.URL.Query())
 	if refused != nil {
 		return refused
 	}
-	hub, refused := h.rooms.enter(room)
+	hub, refused := h.chat.enter(room)
 	if refused != nil {
 		return refused
 	}
+	leave := func() { h.chat.leave(hub) }
 	socket, in, err := ws.Hijack(w)
 	if err != nil {
-		h.rooms.leave(hub)
+		leave()
 		return &ws.HandshakeError{Status: http.StatusInternalServerError, Reason: "no hijacker", Text: err.Error()}
 	}
-
-	c := newConn(hub, socket)
+	c := newConn(hub, socket, leave)
 	c.forwardedFor = forwardedFor(r)
-	if rate := h.rooms.cfg.rate; rate > 0 {
+	if rate := h.chat.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
-	c.events, c.senderQuery = query.Has("events"), asSender
-	if query.Has("since") {
-		since := query.Get("since")
-		since = strings.Clone(since[:min(len(since), maxSince)])
-		c.since = &since
-	}
-	if tcp, ok := c.transport.(*net.TCPConn); ok {
-		tcp.SetWriteBuffer(writeBuffer)
-	}
-
-	// The Conn is in the Hub before the handshake is answered: the peer misses no line that is
-	// broadcast after it reads the answer.
-	select {
-	case hub.register <- c:
-	case <-hub.done:
-		c.close()
-		return nil
-	}
-	c.writes.begin() // the answer is a write, too
-	messages, err := ws.Accept(r, socket, socketReader{c, in}, h.rooms.cfg.maxMessage, c.pong)
-	c.writes.end(0)
-	if err != nil {
-		c.unregister()
-		c.close()
-		return nil
-	}
-	c.writing.Add(1)
-	go c.writePump()
-	go c.readPump(messages)
+	c.serve(r, in, asked, h.chat.cfg.maxMessage)
 	return nil
 }
 
-// forwardedFor returns what a request, or a proxy, says of where it comes from.
+// forwardedFor returns the beginning of X-Forwarded-For, in which a proxy names the client. The client may forge it.
 func forwardedFor(r *http.Request) string {
 	all := strings.Join(r.Header["X-Forwarded-For"], ", ")
 	return strings.Clone(all[:min(len(all), maxForwardedFor)])
 }
 
-// Conn is one peer's connection. readPump and writePump, a goroutine each, serve
-// it between the socket and the Hub.
+// join is what a client asks for in its handshake.
+type join struct {
+	resumes bool   // with ?since=
+	since   string // EPOCH.SEQ
+	events  bool   // with ?events
+	sender  string // the ID in ?sender=ID.ACKED, or ""
+	acked   uint64 // the number of the last message that the sender knows to be acknowledged
+}
+
+// senderSyntax is the syntax of ?sender=.
+var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
+
+// parseJoin reads the query of a handshake. The strings that it returns don't keep the request in memory.
+func parseJoin(query url.Values) (join, *ws.HandshakeError) {
+	since := query.Get("since")
+	asked := join{resumes: query.Has("since"), since: strings.Clone(since[:min(len(since), maxSince)]), events: query.Has("events")}
+	if !query.Has("sender") {
+		return asked, nil
+	}
+	sender := query.Get("sender")
+	id, number, _ := strings.Cut(sender, ".")
+	acked, err := strconv.ParseUint(number, 10, 52) // JavaScript counts exactly up to 2^53
+	if err != nil || !senderSyntax.MatchString(sender) || !asked.events {
+		return asked, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
+			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", sender)}
+	}
+	asked.sender, asked.acked = strings.Clone(id), acked
+	return asked, nil
+}
+
+// Conn is one client's connection. Two goroutines serve it: readPump between the socket and the Hub, and
+// writePump between the Hub and the socket.
 type Conn struct {
-	hub *Hub
+	// Set at construction.
+	hub          *Hub
+	socket       net.Conn // the WebSocket; only readPump reads it, and only writePump writes to it
+	transport    net.Conn // the connection under TLS, or socket; any goroutine may close it, which never blocks
+	leave        func()   // must be called once, when the connection is closed
+	forwardedFor string
+	limiter      *ratelimit.Limiter // of messages; nil without -rate; readPump's
 
-	// WebSocket runs on socket: readPump alone reads it, writePump alone writes to it. transport is
-	// the TCP connection under TLS, or socket: any goroutine may close it, which never blocks.
-	socket, transport net.Conn
+	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it, which
+	// tells writePump to finish.
+	send chan delivery.Batch
 
-	// Batches to be written. Only the Hub sends here; closed, it tells writePump to
-	// finish. Beside maxBatches there is a place for the last one.
-	send chan batch
+	// Written by readPump before it unregisters, and read by the Hub after that.
+	closeReply *ws.CloseError // the answer to what ended the reading, or nil
 
-	// Closed closeWait after the last write, by linger. Then transport is closed, too.
-	expired chan struct{}
-	linger  *time.Timer
+	// Written by the Hub before it closes send.
+	reason *ws.CloseError // why it has dropped the Conn, which the close frame says; nil for no close frame
 
-	closeReply *ws.CloseError // readPump's answer to what ended it, or nil; set before it unregisters
-	closeFrame *ws.CloseError // what is written last, or nil; set before the Hub closes send
-	writing    sync.WaitGroup // waits for writePump to end
+	// Written by writePump at its end.
+	writing sync.WaitGroup
+	linger  *time.Timer   // closes expired and transport after closeWait
+	expired chan struct{} // closed when the peer has had its time to close
 
-	since        *string            // the position that the peer asks for, as EPOCH.SEQ, or nil
-	events       bool               // whether the peer asks for events
-	senderQuery  senderQuery        // the sender that the peer says it is
-	limiter      *ratelimit.Limiter // of how fast the peer may speak, or nil; only readPump uses it
-	forwardedFor string             // what the peer, or a proxy, says of where it comes from
+	// Owned by the Hub.
+	out              delivery.Delivery
+	meter            pace.Meter
+	silence, blocked pace.Stall
 
-	// What the Hub knows. Only the Hub uses it.
-	delivery
-	people                int     // the count that the peer was told
-	countPending          bool    // it is told with the next batch
-	sender                *sender // nil without ?sender=
-	sent                  uint64  // the number of the last message from the peer
-	toldTaken             uint64  // up to which number the peer knows that messages were taken
-	readWatch, writeWatch watch
-
-	// What the pumps tell the Hub.
-	reads, writes progress
+	// Counted by the pumps, and read by the Hub. While accept writes the answer there are no pumps.
+	reads, writes pace.Progress
 }
 
-// batch is what the Hub sends to a writePump. It is never changed.
-type batch struct {
-	frames []*frame
-	more   bool // no other will come before writePump asks for more
-}
-
-// progress counts what a pump reads or writes: twice the bytes, and one more while it waits
-// for the peer. Only the pump changes it, and wsHandler before there are pumps.
-type progress struct{ atomic.Uint64 }
-
-func (p *progress) begin()        { p.Add(1) }
-func (p *progress) end(bytes int) { p.Add(2*uint64(bytes) - 1) }
-func (p *progress) bytes() uint64 { return p.Load() / 2 }
-
-// newConn returns the Conn of a peer on socket.
-func newConn(hub *Hub, socket net.Conn) *Conn {
-	return &Conn{
+func newConn(hub *Hub, socket net.Conn, leave func()) *Conn {
+	c := &Conn{
 		hub:       hub,
 		socket:    socket,
-		transport: transportOf(socket),
-		send:      make(chan batch, maxBatches+1),
+		transport: socket,
+		leave:     leave,
+		send:      make(chan delivery.Batch, delivery.QueueSize),
 		expired:   make(chan struct{}),
 	}
-}
-
-// transportOf returns the connection under conn if that is TLS, or conn.
-func transportOf(conn net.Conn) net.Conn {
-	if secure, ok := conn.(*tls.Conn); ok {
-		return secure.NetConn()
+	if secure, ok := socket.(*tls.Conn); ok {
+		c.transport = secure.NetConn()
 	}
-	return conn
+	if tcp, ok := c.transport.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(writeBuffer)
+	}
+	return c
 }
 
-// socketReader reads a Conn's socket. When the Hub drains it ends with errGoingAway.
+// serve registers c, answers the handshake r and starts the pumps. If that fails it closes c. The client's
+// frames come from in.
+//
+// The Conn is in the Hub before the answer is written, so the client misses no line that is broadcast after it reads
+// the answer.
+func (c *Conn) serve(r *http.Request, in io.Reader, asked join, maxMessage int) {
+	select {
+	case c.hub.register <- registration{c, asked}:
+	case <-c.hub.done:
+		c.close()
+		return
+	}
+	c.writes.Begin()
+	messages, err := ws.Accept(r, c.socket, socketReader{c, in}, maxMessage, c.pong)
+	c.writes.End(0)
+	if err != nil {
+		c.unregister()
+		c.close()
+		return
+	}
+	c.writing.Add(1)
+	go c.writePump()
+	go c.readPump(messages)
+}
+
+// socketReader reads a Conn's socket for readPump. Once the Hub drains, it ends with errGoingAway when the peer has nothing
+// more in flight.
 type socketReader struct {
-	*Conn
-	in io.Reader // what the peer sent before it was a Conn, then the socket
+	conn *Conn
+	in   io.Reader // what the peer sent before Hijack, then the socket
 }
 
 func (r socketReader) Read(p []byte) (n int, err error) {
-	r.reads.begin()
-	err = os.ErrDeadlineExceeded // the only deadline is that of draining
-	if !r.hub.isDraining() {
+	c := r.conn
+	c.reads.Begin()
+	err = os.ErrDeadlineExceeded // only draining sets a deadline
+	if !c.hub.isDraining() {
 		n, err = r.in.Read(p)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		n, err = r.readDraining(p)
 	}
-	r.reads.end(n)
+	c.reads.End(n)
 	return n, err
 }
 
-// readDraining reads until the peer has been silent for drainIdle, twice: a line may have come just
-// before the first time. A timeout that is noticed late doesn't count: this goroutine may have had no
-// processor, and a line may have come meanwhile.
+// readDraining reads until the peer has been silent for drainIdle, twice, because a line may have come just before the
+// first time. A timeout that this goroutine notices late does not count: it had no processor, and a line may have come
+// meanwhile.
 func (r socketReader) readDraining(p []byte) (int, error) {
-	for idle := 0; idle < 2 && time.Now().Before(r.hub.drainDeadline); {
+	for idle := 0; idle < 2 && time.Now().Before(r.conn.hub.drainDeadline); {
 		deadline := time.Now().Add(drainIdle)
-		r.socket.SetReadDeadline(deadline)
+		r.conn.socket.SetReadDeadline(deadline)
 		n, err := r.in.Read(p)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
@@ -261,24 +266,24 @@ func (r socketReader) readDraining(p []byte) (int, error) {
 	return 0, errGoingAway
 }
 
-// readPump hands the peer's messages to the Hub.
+// readPump hands the client's messages to the Hub until reading fails. Then it reads the socket to its end and
+// closes it.
 //
-// Its goroutine alone reads the socket. It outlives writePump, and closes the socket. It mostly
-// waits in Wait: the fewer calls deep that is, the less stack an idle connection takes.
+// Between messages it waits in Wait: the fewer calls deep a goroutine waits, the less stack an idle connection takes.
 func (c *Conn) readPump(messages *ws.Reader) {
 	err := messages.Wait()
 	for err == nil {
-		if err = c.broadcast(messages); err == nil {
+		if err = c.forward(messages); err == nil {
 			err = messages.Wait()
 		}
 	}
 	c.shutdown(err)
 }
 
-// broadcast broadcasts a message, and those that came with it.
-func (c *Conn) broadcast(messages *ws.Reader) error {
-	lines, err := c.readLines(messages)
-	if len(lines) == 0 {
+// forward reads a message, and any more that are already buffered, and hands them to the Hub.
+func (c *Conn) forward(messages *ws.Reader) error {
+	text, err := c.readLines(messages)
+	if len(text) == 0 {
 		return err
 	}
 	if c.limiter != nil {
@@ -286,7 +291,7 @@ func (c *Conn) broadcast(messages *ws.Reader) error {
 		c.limiter.Take()
 	}
 	select {
-	case c.hub.broadcast <- connFrame{c, textFrame(lines)}:
+	case c.hub.broadcast <- message{c, stream.TextFrame(text)}:
 		return err
 	case <-c.expired:
 	case <-c.hub.done:
@@ -294,27 +299,26 @@ func (c *Conn) broadcast(messages *ws.Reader) error {
 	return net.ErrClosed
 }
 
-// readLines reads a message and, without -rate, those that came with it. Each becomes a line:
-// with spaces for its line breaks, and a line break behind it. With an error, too, there may be
-// lines.
-func (c *Conn) readLines(messages *ws.Reader) (lines []byte, err error) {
-	for more := true; more; more = c.limiter == nil && len(lines) < coalesceLimit && messages.Ready() {
-		start := len(lines)
+// readLines reads a message and, without -rate, any more that are buffered. Each becomes a line, with spaces for its line breaks
+// and a line break at its end. There may be lines beside an error.
+func (c *Conn) readLines(messages *ws.Reader) (text []byte, err error) {
+	for more := true; more; more = c.limiter == nil && len(text) < pending.Enough && messages.Ready() {
+		start := len(text)
 		var opcode byte
-		lines, opcode, err = messages.AppendMessage(slices.Grow(lines, messages.Buffered()+1)) // for the others, too
+		text, opcode, err = messages.AppendMessage(slices.Grow(text, messages.Buffered()+1)) // one allocation for all that is buffered
 		if err != nil {
-			return lines, err
+			return text, err
 		}
 		if opcode != websocket.TextFrame {
-			return lines[:start], errBinary
+			return text[:start], errBinary
 		}
-		spaceLineBreaks(lines[start:])
-		lines = append(lines, '\n')
+		spaceLineBreaks(text[start:])
+		text = append(text, '\n')
 	}
-	return lines, nil
+	return text, nil
 }
 
-// spaceLineBreaks makes each line break in text a space.
+// spaceLineBreaks replaces each line break in text with a space.
 func spaceLineBreaks(text []byte) {
 	for i := bytes.IndexByte(text, '\n'); i >= 0; i = bytes.IndexByte(text, '\n') {
 		text[i] = ' '
@@ -322,7 +326,7 @@ func spaceLineBreaks(text []byte) {
 	}
 }
 
-// throttle waits for d. Meanwhile the peer's TCP window fills up, and the peer has to wait, too.
+// throttle waits for d. Meanwhile the peer's TCP window fills up, so the peer has to wait, too.
 func (c *Conn) throttle(d time.Duration) {
 	if d > 0 {
 		select {
@@ -333,15 +337,16 @@ func (c *Conn) throttle(d time.Duration) {
 	}
 }
 
-// shutdown unregisters c, reads the socket to its end, and closes it. If err is a CloseError the
-// peer is told.
+// shutdown is the end of readPump, which was ended by err. The close frame answers err if that is a CloseError.
 func (c *Conn) shutdown(err error) {
-	errors.As(err, &c.closeReply)
+	if reply, ok := errors.AsType[*ws.CloseError](err); ok {
+		c.closeReply = reply
+	}
 	c.unregister()
 
-	// Closing a socket with unread bytes resets the connection, and the peer
-	// might never see the close frame (RFC 6455, section 7.1.1).
-	c.socket.SetReadDeadline(time.Time{}) // that of draining
+	// To close a socket with unread bytes resets the connection, and the peer might never see the close frame
+	// (RFC 6455, section 7.1.1).
+	c.socket.SetReadDeadline(time.Time{}) // removes the one of draining
 	io.Copy(io.Discard, c.socket)
 	c.writing.Wait()
 	c.linger.Stop()
@@ -349,7 +354,7 @@ func (c *Conn) shutdown(err error) {
 	c.close()
 }
 
-// unregister unregisters c, if there is still a Hub to unregister from.
+// unregister unregisters c from the Hub, unless the Hub has stopped.
 func (c *Conn) unregister() {
 	select {
 	case c.hub.unregister <- c:
@@ -361,33 +366,31 @@ func (c *Conn) unregister() {
 func (c *Conn) logClose() {
 	f := c.closeReply
 	if f == nil {
-		f = c.closeFrame
+		f = c.reason
 	}
 	if f != nil && f.Reason != "" && f.Code != ws.CloseGoingAway {
-		c.hub.rooms.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name, "peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
+		c.hub.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name, "peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
 	}
 }
 
-// close closes the connection and leaves the room. It is called last: by readPump, or where there are no
-// pumps.
+// close closes the connection and leaves the room. It is called once: at the end of readPump, or by serve if it starts
+// no pumps.
 func (c *Conn) close() {
 	c.transport.Close()
-	c.hub.rooms.leave(c.hub)
+	c.leave()
 }
 
-// pong answers a ping.
+// pong answers a ping. The Hub passes the answer on to writePump, which alone writes.
 func (c *Conn) pong(payload []byte) error {
 	select {
-	case c.hub.pongs <- connFrame{c, newFrame(websocket.PongFrame, payload)}:
+	case c.hub.pongs <- message{c, stream.NewFrame(websocket.PongFrame, payload)}:
 	case <-c.hub.done:
 	}
 	return nil
 }
 
-// writePump writes to the peer what the Hub sends.
-//
-// Its goroutine alone writes to the socket after the handshake. If a write fails it goes on
-// without writing: readPump may still read what the peer sent before it hung up.
+// writePump writes what the Hub sends, until the Hub closes send or a write fails. After a failed write it only empties
+// the queue, because readPump may still read what the peer sent before it hung up.
 func (c *Conn) writePump() {
 	defer c.writing.Done()
 	if err := c.writeQueue(); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -398,12 +401,11 @@ func (c *Conn) writePump() {
 		c.transport.Close()
 	})
 	for b := range c.send {
-		c.requestMore(b)
+		c.askForMore(b)
 	}
 }
 
-// writeQueue writes what the Hub sends until it closes c.send, and a close frame then, or
-// until a write fails.
+// writeQueue writes batches until the Hub closes send, and then the close frame.
 func (c *Conn) writeQueue() error {
 	for b := range c.send {
 		if err := c.writeBatch(b); err != nil {
@@ -413,9 +415,9 @@ func (c *Conn) writeQueue() error {
 	return c.writeClose()
 }
 
-// requestMore asks the Hub for more if b says so.
-func (c *Conn) requestMore(b batch) {
-	if b.more {
+// askForMore asks the Hub for more if b was the last batch.
+func (c *Conn) askForMore(b delivery.Batch) {
+	if b.Last {
 		select {
 		case c.hub.more <- c:
 		case <-c.hub.done:
@@ -423,33 +425,35 @@ func (c *Conn) requestMore(b batch) {
 	}
 }
 
-// joinedFrames are buffers for frames that are joined from others and written at once.
-var joinedFrames = sync.Pool{New: func() any { return &frame{bytes: make([]byte, 0, ws.MaxHeader+joinLimit)} }}
+// joinedFrames holds buffers for frames that writePumps join from others and write at once.
+var joinedFrames = sync.Pool{New: func() any {
+	return &stream.Frame{Bytes: make([]byte, 0, ws.MaxHeader+stream.JoinLimit)}
+}}
 
-// writeBatch writes b and the batches that wait behind it, their lines joined.
-func (c *Conn) writeBatch(b batch) error {
-	var space [maxBatches + 1]*frame
+// writeBatch writes b and the batches in the queue behind it, with their lines joined.
+func (c *Conn) writeBatch(b delivery.Batch) error {
+	var space [delivery.QueueSize]*stream.Frame
 	frames := c.dequeue(space[:0], b)
 	if len(frames) == 1 {
-		return c.write(frames[0].bytes)
+		return c.write(frames[0].Bytes)
 	}
-	into := joinedFrames.Get().(*frame)
+	into := joinedFrames.Get().(*stream.Frame)
 	defer joinedFrames.Put(into)
 	for len(frames) > 0 {
-		var f *frame
-		f, frames = join(frames, into)
-		if err := c.write(f.bytes); err != nil {
+		var f *stream.Frame
+		f, frames = stream.Join(frames, into)
+		if err := c.write(f.Bytes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// dequeue appends the frames of b, and those that wait behind it, to frames.
-func (c *Conn) dequeue(frames []*frame, b batch) []*frame {
+// dequeue appends the frames of b, and of the batches in the queue, to frames.
+func (c *Conn) dequeue(frames []*stream.Frame, b delivery.Batch) []*stream.Frame {
 	for open := true; open; {
-		frames = append(frames, b.frames...)
-		c.requestMore(b)
+		frames = append(frames, b.Frames...)
+		c.askForMore(b)
 		select {
 		case b, open = <-c.send:
 		default:
@@ -461,8 +465,8 @@ func (c *Conn) dequeue(frames []*frame, b batch) []*frame {
 
 // writeClose writes the close frame and closes the writing half of the connection.
 func (c *Conn) writeClose() (err error) {
-	if c.closeFrame != nil {
-		err = c.write(c.closeFrame.Frame())
+	if c.reason != nil {
+		err = c.write(c.reason.Frame())
 	}
 	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && err == nil {
 		half.CloseWrite()
@@ -470,12 +474,12 @@ func (c *Conn) writeClose() (err error) {
 	return err
 }
 
-// write writes b. The Hub closes the connection if a part takes longer than writeWait.
+// write writes b, in parts. The Hub closes the transport if one part takes longer than writeWait.
 func (c *Conn) write(b []byte) error {
 	for part := range slices.Chunk(b, writeLimit) {
-		c.writes.begin()
+		c.writes.Begin()
 		n, err := c.socket.Write(part)
-		c.writes.end(n)
+		c.writes.End(n)
 		if err != nil {
 			return err
 		}

@@ -12,54 +12,55 @@ import (
 	"unicode/utf8"
 
 	"example.com/chat/internal/certfile"
+	"example.com/chat/internal/relayserver"
 	"example.com/chat/internal/ws"
 )
 
-// config is what the flags set.
+// config is the values of the flags.
 type config struct {
 	addr       string                // host:port to listen on
-	maxMessage int                   // bytes in a message
-	history    int                   // lines that are held for ?since=
+	maxMessage int                   // bytes in a client's message
+	history    int                   // lines of each room that are kept in memory
 	tls        *certfile.Certificate // nil without TLS
-	origins    []ws.Origin           // further origins that may connect
-	rate       int                   // messages a second from each connection, or 0
-	maxConns   int                   // connections, or 0
+	origins    []ws.Origin           // origins whose pages may connect beside the server's own
+	rate       int                   // messages a second that each connection may send; 0 for no limit
+	maxConns   int                   // connections in all rooms; 0 for no limit
 	rooms      int                   // named rooms
-	state      string                // directory for the rooms' streams, or ""
+	state      string                // directory in which rooms survive a restart, or ""
 	title      string                // of the page
-	relay      string                // host:port, or unix: and a path, for a relay; or ""
+	relay      string                // host:port, or unix:PATH, at which to wait for a relay, or ""
 	debug      string                // host:port for counters and profiles, or ""
 }
 
 // defaults is the config without flags.
 var defaults = config{addr: ":8080", maxMessage: 4096, history: 256, rooms: 1000, title: "Chat"}
 
-// Characters in -title.
+// maxTitle is the number of characters in -title.
 const maxTitle = 60
 
-// parseFlags reads the command line. The error is one line that says what is
-// wrong with it, or flag.ErrHelp where help was asked for and written to help.
+// parseFlags reads the command line. An error is one line that names the flag, its value, and what would be right. It
+// is flag.ErrHelp if the user asks for help, which parseFlags then writes to help.
 func parseFlags(args []string, help io.Writer) (config, error) {
 	cfg := defaults
 	var cert, key string
 	flags := flag.NewFlagSet("chat", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.Func("addr", "listen on `host:port`; on every interface without a host (default :8080)", address(&cfg.addr))
-	flags.Func("max-message", "longest message taken from anyone, in `bytes` (default 4096)", number(&cfg.maxMessage, 1, 1<<30))
-	flags.Func("history", "hold this many `lines` for those who join or come back (default 256)", number(&cfg.history, 0, 1<<20))
-	flags.StringVar(&cert, "cert", "", "speak TLS, with the certificate in this `file`; it is read again when it changes")
-	flags.StringVar(&key, "key", "", "`file` with the key of -cert")
+	flags.Func("max-message", "longest message of a client, in `bytes` (default 4096)", number(&cfg.maxMessage, 1, 1<<30))
+	flags.Func("history", "keep this many `lines` of each room in memory, for clients that join or come back (default 256)", number(&cfg.history, 0, 1<<20))
+	flags.StringVar(&cert, "cert", "", "serve TLS with the certificate in this `file`, which is read again when it changes")
+	flags.StringVar(&key, "key", "", "`file` with the private key of -cert")
 	flags.Func("origins", "`origins` whose pages may connect beside this server's own: https://a.example,https://*.b.example", func(s string) (err error) {
 		cfg.origins, err = ws.ParseOrigins(s)
 		return err
 	})
-	flags.Func("rate", "read up to this many `messages` a second from each connection (default 0: no limit)", number(&cfg.rate, 0, 1<<20))
-	flags.Func("max-conns", "refuse more than this many `connections` (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
-	flags.Func("rooms", "keep up to this many named `rooms`, each at /NAME/; 0: only the one at / (default 1000)", number(&cfg.rooms, 0, 1<<20))
-	flags.StringVar(&cfg.state, "state", "", "keep what is held of each room in this `directory`, so that it survives a restart")
-	flags.Func("title", "call the chat `text` (default Chat)", title(&cfg.title))
-	flags.Func("relay", "let a relay connect this chat with others, at this loopback `address`, or unix:PATH (default: don't)", relayAddress(&cfg.relay))
-	flags.Func("debug", "serve counters and profiles, without a password, on this `host:port` (default: don't)", address(&cfg.debug))
+	flags.Func("rate", "read at most this many `messages` a second from each connection (default 0: no limit)", number(&cfg.rate, 0, 1<<20))
+	flags.Func("max-conns", "accept at most this many `connections` (default 0: no limit)", number(&cfg.maxConns, 0, 1<<30))
+	flags.Func("rooms", "open at most this many named `rooms`, each at /NAME/; 0: only the one at / (default 1000)", number(&cfg.rooms, 0, 1<<20))
+	flags.StringVar(&cfg.state, "state", "", "store the last lines of each room in this `directory`, so that they survive a restart")
+	flags.Func("title", "`text` that the page shows as its title (default Chat)", title(&cfg.title))
+	flags.Func("relay", "wait at this loopback `address`, or unix:PATH, for a relay that connects this chat with others (default: none)", relayAddress(&cfg.relay))
+	flags.Func("debug", "serve counters and profiles, without a password, on this `host:port` (default: none)", address(&cfg.debug))
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(help, "chat serves a web chat.\n\nUsage: chat [flags]")
@@ -75,7 +76,7 @@ func parseFlags(args []string, help io.Writer) (config, error) {
 	return cfg, err
 }
 
-// loadCertificate loads what -cert and -key name.
+// loadCertificate loads the files of -cert and -key.
 func loadCertificate(cert, key string) (*certfile.Certificate, error) {
 	switch {
 	case key == "":
@@ -105,15 +106,12 @@ func address(to *string) func(string) error {
 	}
 }
 
-// A Unix socket is given as unixPrefix and its path.
-const unixPrefix = "unix:"
-
-// relayAddress returns a function for flag.Func that checks an address that only this machine can reach,
-// and stores it in to.
+// relayAddress returns a function for flag.Func that checks an address that only this machine can reach, and stores
+// it in to.
 func relayAddress(to *string) func(string) error {
 	return func(s string) error {
 		*to = s
-		if path, ok := strings.CutPrefix(s, unixPrefix); ok && path != "" {
+		if path, ok := strings.CutPrefix(s, relayserver.UnixPrefix); ok && path != "" {
 			return nil
 		}
 		host, _, _ := net.SplitHostPort(s)

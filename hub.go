@@ -4,126 +4,126 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
-	"slices"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/websocket"
 
-	"example.com/chat/internal/state"
+	"example.com/chat/internal/delivery"
+	"example.com/chat/internal/event"
+	"example.com/chat/internal/lines"
+	"example.com/chat/internal/metrics"
+	"example.com/chat/internal/once"
+	"example.com/chat/internal/pace"
+	"example.com/chat/internal/pending"
+	"example.com/chat/internal/store"
+	"example.com/chat/internal/stream"
 	"example.com/chat/internal/ws"
 )
 
-// Close frames that the server begins with.
+const (
+	// maxCounts is the number of people counts that a room sends in a second, to all its connections together.
+	// A count costs as much as a short line, so 1,000 of them take a hundredth of a core.
+	maxCounts = 1000
+
+	// drainTimeout limits how long a draining Hub accepts lines. A peer that sends nothing for drainIdle, twice,
+	// has nothing more in flight.
+	drainTimeout = 5 * time.Second
+	drainIdle    = 100 * time.Millisecond
+)
+
+// Close frames that the Hub sends of its own accord.
 var (
 	errGoingAway = &ws.CloseError{Code: ws.CloseGoingAway, Reason: "the server is shutting down"}
 	errTooSlow   = &ws.CloseError{Code: ws.CloseTryAgainLater, Reason: "you read too slowly"}
 )
 
-const (
-	// The Hub looks at every connection with this period.
-	sweepPeriod = time.Second
-
-	// When the chat stops, time to read the lines that are on their way; and silence that shows
-	// that a peer has no more of them.
-	drainTimeout = 5 * time.Second
-	drainIdle    = 100 * time.Millisecond
-)
-
-// Hub maintains the set of open connections of a room and broadcasts lines to them. One goroutine,
-// run, owns its fields. Others send on the channels, wait for draining and done, read rooms and name, use the
-// atomics, and read drainDeadline once draining is closed, and stream once done is. The Hub never waits for
-// a connection.
+// Hub maintains the connections of a room and broadcasts lines to them. One goroutine, run, serves it, and never
+// waits for a connection.
 type Hub struct {
-	// Open connections. Only run sends on a connection's send channel, and closes it.
-	connections map[*Conn]bool
+	// Set before run.
+	name     string // of the room
+	counters *metrics.Counters
+	peerLog  *slog.Logger
+	kept     *store.Room // the room in -state; nil without
 
-	// Connections that have not unregistered, and may broadcast.
-	readers map[*Conn]bool
+	// Set before run, with -relay only.
+	publish   func(room string, text []byte, at time.Time) (origin string, first uint64) // gives local lines to the relay
+	delivered func() once.Marks                                                          // the marks of a new room
 
-	broadcast  chan connFrame   // lines
-	register   chan *Conn       // new connections
-	unregister chan *Conn       // connections from which nothing more will be broadcast
-	more       chan *Conn       // connections whose writePump has taken a batch that is marked more
-	pongs      chan connFrame   // answers to pings
-	remote     chan remoteFrame // lines that were said at other chats
+	// Any goroutine sends on these, until done is closed.
+	register   chan registration   // new connections
+	unregister chan *Conn          // connections from which nothing more will be broadcast
+	broadcast  chan message        // lines
+	more       chan *Conn          // connections that have written a batch marked last
+	pongs      chan message        // answers to pings
+	remote     chan pending.Remote // lines of other chats
 
-	// Closed when the Hub drains: until drainDeadline it takes the lines that are on their
-	// way, and of new connections only those that had entered the room.
-	draining      chan struct{}
+	// Any goroutine reads these.
+	localPeople  atomic.Int64  // connections here
+	remotePeople atomic.Int64  // connections in this room at other chats, as far as is known
+	draining     chan struct{} // closed when the Hub drains, and accepts lines until drainDeadline
+	done         chan struct{} // closed when run has returned, and nobody receives from the channels above
+
+	// Set by run before it closes draining.
 	drainDeadline time.Time
 
-	// Closed when run has returned, and nobody receives from the channels above.
-	done chan struct{}
-
-	rooms *rooms
-	name  string // of the room
-
-	saved     atomic.Int64             // up to which line the keeper has written the stream, or -1
-	isDue     bool                     // the keeper will ask for a snapshot
-	snapshots chan chan<- state.Stream // where it asks
-
-	pending []*frame // for the next fan-outs
-	local   [][]byte // pending lines that were said here, for the relay
-	size    int      // bytes of lines that came since the last flush
-	stream  stream   // what was broadcast
-
-	remoteQueue
-	here      atomic.Int64 // connections
-	elsewhere atomic.Int64 // people in this room at other chats, as far as is known
-
-	unacknowledged []*sender // who are to be told with the next flush; one may stand here several times
-
-	backpressure
-
-	untold int // sweeps left in which nobody is told how many people there are
+	// Owned by run, and readable once done is closed.
+	connections map[*Conn]bool // that get what is broadcast; only run sends on a Conn's send, and closes it
+	readers     map[*Conn]bool // that have not unregistered, so they may broadcast
+	pending     pending.Lines  // for the next flush
+	stream      *stream.Stream // what was broadcast
+	pace        pace.Pace
+	timer       *time.Timer // fires at due
+	due         time.Time   // when the next flush is due; zero if the timer does not run
+	heldSince   time.Time   // since when lines are held for lagging connections, or zero
+	countIn     int         // sweeps until the next people count
 }
 
-// connFrame is a frame that came from a connection, or an answer to it.
-type connFrame struct {
+// registration is a new connection, and what its client asked for.
+type registration struct {
 	conn  *Conn
-	frame *frame
+	asked join
 }
 
-// newHub returns the Hub of a room, which goes on with a stream.
-func newHub(r *rooms, name string, s stream) *Hub {
+// message is a frame that came from a connection, or the answer to one.
+type message struct {
+	conn  *Conn
+	frame *stream.Frame
+}
+
+// newHub returns a Hub for the named room that continues s. The caller sets kept, publish and delivered.
+func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *slog.Logger) *Hub {
 	h := &Hub{
-		rooms:       r,
 		name:        name,
-		stream:      s,
-		connections: make(map[*Conn]bool),
-		readers:     make(map[*Conn]bool),
-		broadcast:   make(chan connFrame),
-		register:    make(chan *Conn),
+		counters:    counters,
+		peerLog:     peerLog,
+		register:    make(chan registration),
 		unregister:  make(chan *Conn),
-		more:        make(chan *Conn, 64), // writePumps rarely wait
-		pongs:       make(chan connFrame),
-		remote:      make(chan remoteFrame),
+		broadcast:   make(chan message),
+		more:        make(chan *Conn, 64), // so writePumps rarely wait
+		pongs:       make(chan message),
+		remote:      make(chan pending.Remote),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
-		snapshots:   make(chan chan<- state.Stream),
+		connections: make(map[*Conn]bool),
+		readers:     make(map[*Conn]bool),
+		stream:      s,
+		timer:       time.NewTimer(time.Hour),
 	}
-	h.saved.Store(s.saved)
+	h.timer.Stop()
 	return h
 }
 
-// snapshot returns what is to be written of the stream, unless the Hub has stopped. The keeper calls it.
-func (h *Hub) snapshot() (s state.Stream, ok bool) {
-	answer := make(chan state.Stream, 1)
-	select {
-	case h.snapshots <- answer:
-		return <-answer, true
-	case <-h.done:
-		return state.Stream{}, false
-	}
-}
-
-// run serves the Hub's channels until ctx is done. Then it drains, closes all connections
-// and returns; the sockets close by themselves soon after.
+// run serves the Hub's channels until ctx is done. Then it drains, drops all connections and returns. The
+// sockets close soon afterwards.
 func (h *Hub) run(ctx context.Context) {
 	defer close(h.done)
-	sweeps := time.NewTicker(sweepPeriod)
+	if h.delivered != nil {
+		h.stream.Marks.Merge(h.delivered())
+	}
+	sweeps := time.NewTicker(pace.SweepPeriod)
 	defer sweeps.Stop()
 	for h.step(ctx, sweeps.C) {
 	}
@@ -133,328 +133,336 @@ func (h *Hub) run(ctx context.Context) {
 	h.startDrain()
 	for len(h.readers) > 0 && h.step(ctx, sweeps.C) {
 	}
-	for len(h.pending)+len(h.waiting) > 0 {
-		h.flush()
+	for !h.pending.Empty() {
+		h.flush(time.Now())
 	}
 	for c := range h.connections {
-		if h.readers[c] || c.closeReply == nil { // it must not be looked at before c unregisters
-			h.drop(c, h.unsent(c), errGoingAway)
-		} else {
-			h.drop(c, h.unsent(c), c.closeReply)
+		reason := errGoingAway
+		if !h.readers[c] && c.closeReply != nil { // until c unregisters, closeReply is readPump's
+			reason = c.closeReply
 		}
+		h.dropWithRest(c, reason)
 	}
 }
 
-// atOnce is a pause that is over at once.
-var atOnce = func() <-chan time.Time {
-	over := make(chan time.Time)
-	close(over)
-	return over
-}()
-
-// step waits for something to happen, and acts on it. It returns false when ctx is done.
+// step waits for something to happen and acts on it. It returns false when ctx is done.
 func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	broadcast := h.broadcast
-	if h.full() {
+	if h.pending.LocalFull() {
 		broadcast = nil // so readPumps wait, and the peers whose sockets they don't read
 	}
 	remote := h.remote
-	if h.waitingCost > maxRemote {
+	if h.pending.RemoteFull() {
 		remote = nil // so the relay waits
 	}
-	if len(h.connections) == 0 && !h.rooms.keeper.wants(h) {
+	if len(h.connections) == 0 && !h.kept.Behind(h.stream.End().Lines) {
 		sweeps = nil // an empty room costs nothing
 	}
 	select {
-	case c := <-h.register:
-		h.add(c)
+	case r := <-h.register:
+		h.add(r.conn, r.asked)
 	case c := <-h.unregister:
 		h.remove(c)
-	case f := <-broadcast:
-		h.coalesce(f)
-	case f := <-remote:
-		h.enqueue(f)
+	case m := <-broadcast:
+		h.coalesce(m)
+	case r := <-remote:
+		h.pending.AddRemote(r)
 	case c := <-h.more:
 		h.catchUp(c)
-	case p := <-h.pongs:
-		h.sendControl(p.conn, p.frame)
-	case answer := <-h.snapshots:
-		h.isDue = false
-		answer <- h.stream.snapshot()
-	case <-h.pause:
-		h.pause = nil
+	case m := <-h.pongs:
+		h.sendControl(m.conn, m.frame)
+	case r := <-h.kept.Requests():
+		r.Answer(h.stream.Since(r.Since))
+	case <-h.timer.C:
+		h.due = time.Time{}
 	case <-sweeps:
 		h.sweep()
 	case <-ctx.Done():
 		return false
 	}
-	if h.pause == nil || h.enough() {
-		h.flushOrWait()
-	}
+	h.flushWhenDue()
 	return true
 }
 
-// add registers c. If it asked for its position in the stream, it starts behind, and its first batch
-// is the message that tells it.
-func (h *Hub) add(c *Conn) {
+// add registers c. The first message to a client that comes back with a position tells where it goes on, and the first
+// event how many people there are.
+func (h *Hub) add(c *Conn, asked join) {
 	h.connections[c] = true
-	h.here.Store(int64(len(h.connections)))
+	h.localPeople.Store(int64(len(h.connections)))
 	h.readers[c] = true
-	h.rooms.counters.connected.Add(1)
-	c.position = h.stream.end
-	var first []*frame
-	if c.since != nil {
-		c.position = h.stream.find(*c.since)
-		c.missed = h.stream.end.bytes - c.position.bytes
-		first = append(first, h.announcement(c.position))
+	h.counters.Connected.Add(1)
+	var first []*stream.Frame
+	reader := h.stream.NewReader()
+	if asked.resumes {
+		reader = h.stream.NewReaderSince(asked.since)
+		first = append(first, h.announcement(reader.Line()))
 	}
-	if c.events {
-		first = append(first, h.greeting(c))
+	c.out = delivery.New(c.send, reader)
+	if asked.events {
+		first = append(first, h.greeting(c, asked))
 	}
 	if len(first) > 0 {
-		c.behind = c.since != nil
-		c.send <- batch{first, c.behind}
+		c.out.Begin(first, asked.resumes)
 	}
-	c.since = nil // an idle connection holds little
 }
 
-// announcement returns the message that tells a client its position and, in END, how many lines were
-// said before it came: EPOCH SEQ END. It is not joined with lines.
-func (h *Hub) announcement(p position) *frame {
-	end := h.stream.end.lines
-	for _, f := range h.pending {
-		end += uint64(countLines(f.lines))
-	}
-	return newFrame(websocket.TextFrame, fmt.Appendf(nil, "%s %d %d", h.stream.epoch, p.lines, end))
+// announcement returns the message EPOCH SEQ END: the position of a client, and how many lines were said
+// before it came. It is not joined with lines.
+func (h *Hub) announcement(line uint64) *stream.Frame {
+	end := h.stream.End().Lines + pending.Count(h.pending.Frames())
+	return stream.NewFrame(websocket.TextFrame, fmt.Appendf(nil, "%s %d %d", h.stream.Epoch(), line, end))
 }
 
-// remove unregisters c, and drops it if that has not happened. While the Hub drains, c stays for the
-// last lines.
+// greeting subscribes c to events, and returns the first one: the people count and, for a sender, the number of its
+// last acknowledged message.
+func (h *Hub) greeting(c *Conn, asked join) *stream.Frame {
+	e := event.Event{People: h.people()}
+	var session *once.Session
+	if asked.sender != "" {
+		session = h.stream.Senders.Join(asked.sender, asked.acked)
+		acked := session.Acked()
+		e.Acked = &acked
+	}
+	c.out.Subscribe(e.People, session)
+	return e.Frame()
+}
+
+// remove unregisters c, and drops it if that has not happened. While the Hub drains, c stays for the last lines.
 func (h *Hub) remove(c *Conn) {
 	delete(h.readers, c)
-	if c.sender != nil {
-		h.stream.senders.leave(c, c.sender)
+	if session := c.out.Session(); session != nil {
+		session.Leave()
 	}
 	if h.connections[c] && !h.isDraining() {
-		h.drop(c, h.unsent(c), c.closeReply)
+		h.dropWithRest(c, c.closeReply)
 	}
 }
 
-// coalesce keeps f, and the frames that others have ready, for the next fan-out.
-func (h *Hub) coalesce(f connFrame) {
+// coalesce adds m, and the messages that other connections have ready, to the pending lines.
+func (h *Hub) coalesce(m message) {
 	for {
-		h.size += len(f.frame.lines)
-		if f.conn.sender != nil {
-			f.frame = h.dropRepeated(f.conn, f.frame)
+		size := len(m.frame.Lines)
+		if s := m.conn.out.Session(); s != nil {
+			m.frame = m.frame.WithoutLines(s.Receive(uint64(lines.Count(m.frame.Lines))))
 		}
-		if f.frame != nil {
-			h.pending = append(h.pending, f.frame)
-			if h.rooms.relays != nil {
-				h.local = append(h.local, f.frame.lines)
-			}
-		}
-		if h.full() {
+		h.pending.Add(m.frame, size)
+		if h.pending.LocalFull() {
 			return
 		}
 		select {
-		case f = <-h.broadcast:
+		case m = <-h.broadcast:
 		default:
 			return
 		}
 	}
 }
 
-// full reports whether enough of what was said here is pending for one frame.
-func (h *Hub) full() bool { return h.size > coalesceLimit }
-
-// enough reports whether there is enough for one frame, with what waits from other chats.
-func (h *Hub) enough() bool { return h.size+h.waitingCost > coalesceLimit }
-
-// flushOrWait flushes what may go, or sets a pause. If lines of other chats are left over, all channels are
-// looked at before the next flush.
-func (h *Hub) flushOrWait() {
-	if wait := h.wait(); wait <= 0 {
-		h.pause = nil
-		h.flush()
-	} else if h.pause == nil {
-		h.pause = time.After(wait)
-	}
-	if h.pause == nil && len(h.waiting) > 0 {
-		h.pause = atOnce
-	}
-}
-
-// flush broadcasts what is pending, and what waits from other chats.
-func (h *Hub) flush() {
-	h.acknowledge()
-	h.takeRemote()
-	h.size = 0
-	if len(h.pending) == 0 {
+// flushWhenDue flushes the pending lines if the pace allows it, and else has the timer wake the Hub when it does.
+// After one flush the other channels get their turn.
+func (h *Hub) flushWhenDue() {
+	if h.pending.Empty() {
 		return
 	}
 	now := time.Now()
-	h.passOn(now)
-	for pending := h.pending; len(pending) > 0; {
-		var f *frame
-		f, pending = join(pending, new(frame))
-		lines := h.stream.add(f, cmp.Or(f.said, now.UnixMilli()))
+	due := h.pace.HeldUntil(h.pending.Size())
+	if h.isDraining() && h.drainDeadline.Before(due) {
+		due = h.drainDeadline
+	}
+	h.noteHeld(due.After(now))
+	if written := h.pace.WrittenBy(); !h.pending.Full() && due.Before(written) {
+		due = written
+	}
+	if !due.After(now) {
+		h.flush(now)
+		due = now
+	}
+	if !h.pending.Empty() && due != h.due {
+		h.due = due
+		h.timer.Reset(due.Sub(now))
+	}
+}
+
+// noteHeld counts how often lines are held for lagging connections, and for how many seconds.
+func (h *Hub) noteHeld(held bool) {
+	switch {
+	case held && h.heldSince.IsZero():
+		h.heldSince = time.Now()
+		h.counters.Throttled.Add(1)
+	case !held && !h.heldSince.IsZero():
+		h.counters.ThrottledSeconds.Add(time.Since(h.heldSince).Seconds())
+		h.heldSince = time.Time{}
+	}
+}
+
+// flush moves pending lines into the stream and broadcasts them. Lines, marks and the senders' numbers change
+// together, so that a store keeps all of them or none.
+func (h *Hub) flush(now time.Time) {
+	h.stream.Senders.Commit()
+	frames, repeated := h.pending.Take(h.stream.Marks, now)
+	h.counters.RelayKnown.Add(int64(repeated))
+	h.publishLocal(now)
+	for rest := frames; len(rest) > 0; {
+		var f *stream.Frame
+		f, rest = stream.Join(rest, new(stream.Frame))
+		n := h.stream.Append(f, cmp.Or(f.At, now.UnixMilli()))
 		h.fanOut(f)
-		h.rooms.counters.count(lines, len(f.lines)-lines, len(h.connections))
+		h.counters.FanOut(n, len(f.Lines)-n, len(h.connections))
 	}
-	clear(h.pending)
-	h.pending = h.pending[:0]
-	h.fannedOut = time.Now()
+	if len(frames) > 0 {
+		h.pace.FannedOut(time.Now(), len(h.connections))
+	}
+	h.pending.Done()
 }
 
-// fanOut sends f, the newest frame of the stream, to the connections that have all before
-// it. For the others it stays in the stream.
-func (h *Hub) fanOut(f *frame) {
-	frames := []*frame{f}
-	h.resetLag()
-	h.longest = max(h.longest, int64(len(f.lines)))
+// publishLocal hands the pending local lines to the relay, and marks them, because a relay may bring them back.
+func (h *Hub) publishLocal(now time.Time) {
+	if h.publish == nil {
+		return
+	}
+	if text := h.pending.Local(); len(text) > 0 {
+		origin, first := h.publish(h.name, text, now)
+		h.stream.Marks.Accept(origin, first, uint64(lines.Count(text)), now)
+	}
+}
+
+// fanOut sends f, the newest frame of the stream, to the connections that are not behind. The others will get
+// it from the stream.
+func (h *Hub) fanOut(f *stream.Frame) {
+	shared := []*stream.Frame{f}
+	found := pace.NewSurvey(h.stream.End().Lines)
+	h.pace.Sent(len(f.Lines))
 	for c := range h.connections {
-		if !c.behind {
-			c.position = h.stream.end
-			h.send(c, frames, len(f.lines))
-		}
-		h.checkLag(c)
+		c.out.Push(h.stream, shared)
+		h.note(c, &found)
 	}
-	h.stream.trim(h.needed)
+	h.adopt(found)
 }
 
-// send puts frames, of size bytes, into c's queue. c is not behind. If the queue is full with them,
-// or more of the stream follows, c must ask for more.
-func (h *Hub) send(c *Conn, frames []*frame, size int) {
-	if len(c.send) == 0 {
-		c.queued = 0
+// note adds c to found, or drops c if it is too far behind.
+func (h *Hub) note(c *Conn, found *pace.Survey) {
+	if !c.out.Behind() {
+		return
 	}
-	c.queued += size
-	c.behind = c.position != h.stream.end || c.queued >= sendWindow || len(c.send) == maxBatches-1
-	c.send <- batch{frames, c.behind}
+	lag := c.out.Lag(h.stream)
+	if h.pace.TooFar(lag) {
+		h.counters.DroppedSlow.Add(1)
+		h.drop(c, nil, errTooSlow)
+		return
+	}
+	found.Add(lag, c.out.Line(), &c.meter)
 }
 
-// catchUp sends c what follows its position.
+// adopt adopts what a look at all connections has found.
+func (h *Hub) adopt(found pace.Survey) {
+	h.pace.Look(found)
+	h.stream.Trim(found.Needed())
+}
+
+// catchUp sends more to c, which asks for it.
 func (h *Hub) catchUp(c *Conn) {
 	if !h.connections[c] {
 		return // dropped since it asked
 	}
-	c.behind = false
-	held, next := h.stream.read(c.position, sendWindow)
-	size := int(next.bytes - c.position.bytes)
-	c.position = next
-	c.missed = min(c.missed, h.stream.end.bytes-next.bytes)
-	if frames := h.batch(c, held); len(frames) > 0 {
-		h.send(c, frames, size)
+	before := c.out.Lag(h.stream)
+	c.out.More(h.stream)
+	h.pace.Changed(before, c.out.Lag(h.stream))
+}
+
+// sendControl sends c a control frame.
+func (h *Hub) sendControl(c *Conn, f *stream.Frame) {
+	if h.connections[c] {
+		c.out.Control(h.stream, f)
 	}
 }
 
-// batch returns what c, which is behind, gets next: the control frames that wait with it, events,
-// and frames of the stream.
-func (h *Hub) batch(c *Conn, held []heldFrame) []*frame {
-	frames := c.pendingControl
-	c.pendingControl = nil
-	if c.events {
-		frames = c.appendEvent(frames, held)
-	}
-	for _, f := range held {
-		frames = append(frames, f.frame)
-	}
-	return frames
-}
-
-// sendControl sends c a control frame. If c is behind, the frame comes with the next batch; of too
-// many the newest are sent.
-func (h *Hub) sendControl(c *Conn, f *frame) {
-	switch {
-	case !h.connections[c]:
-	case !c.behind:
-		h.send(c, []*frame{f}, 0)
-	default:
-		c.pendingControl = append(c.pendingControl[max(0, len(c.pendingControl)+1-maxPendingControl):], f)
-	}
-}
-
-// sweep looks at every connection: it pings those that are silent, and closes those that have been
-// silent for pongWait, or in one write for writeWait. What else is due once in a while is done, too.
+// sweep looks at every connection. It pings a silent one, and drops one that has been silent for pongWait or blocked
+// in a write for writeWait.
 func (h *Hub) sweep() {
-	ping := newFrame(websocket.PingFrame, nil)
-	h.resetLag()
+	ping := stream.NewFrame(websocket.PingFrame, nil)
+	found := pace.NewSurvey(h.stream.End().Lines)
 	for c := range h.connections {
-		c.measure(h.lag(c))
-		h.checkLag(c)
-		if !h.connections[c] {
+		c.meter.Sweep(c.writes.Bytes(), c.out.Lag(h.stream))
+		h.note(c, &found)
+		if h.connections[c] {
+			h.checkSilence(c, ping)
+		}
+	}
+	h.adopt(found)
+	h.sendCounts()
+	h.kept.Offer(h.stream.End().Lines)
+}
+
+// checkSilence pings or drops c if it is silent or blocked.
+func (h *Hub) checkSilence(c *Conn, ping *stream.Frame) {
+	if !c.out.Idle() {
+		c.silence.Reset() // a ping may still be queued
+	}
+	silent, blocked := c.silence.Sweep(&c.reads), c.blocked.Sweep(&c.writes)
+	switch {
+	case blocked >= writeWait:
+		h.counters.DroppedSlow.Add(1)
+		c.transport.Close()
+		h.drop(c, nil, errTooSlow)
+	case silent >= pongWait:
+		h.counters.DroppedIdle.Add(1)
+		c.transport.Close()
+		h.drop(c, nil, nil)
+	case silent > 0 && silent%pingPeriod == 0:
+		h.sendControl(c, ping)
+	}
+}
+
+// people returns the number of connections in the room, at all chats.
+func (h *Hub) people() int { return len(h.connections) + int(h.remotePeople.Load()) }
+
+// sendCounts sends the people count to connections that have another one. In a large room it does so only every few
+// sweeps.
+func (h *Hub) sendCounts() {
+	if h.countIn > 0 {
+		h.countIn--
+		return
+	}
+	var count *stream.Frame // shared by all connections
+	people := h.people()
+	for c := range h.connections {
+		if !c.out.NeedsCount(people) {
 			continue
 		}
-		if c.behind || len(c.send) > 0 {
-			c.readWatch.same = 0 // a ping may still be queued
+		if count == nil {
+			count = event.Event{People: people}.Frame()
+			h.countIn = (len(h.connections) - 1) / maxCounts
 		}
-		silent, blocked := c.readWatch.look(&c.reads), c.writeWatch.look(&c.writes)
-		switch {
-		case blocked >= writeWait:
-			h.rooms.counters.droppedSlow.Add(1)
-			c.transport.Close()
-			h.drop(c, nil, errTooSlow)
-		case silent >= pongWait:
-			h.rooms.counters.droppedIdle.Add(1)
-			c.transport.Close()
-			h.drop(c, nil, nil)
-		case silent > 0 && silent%pingPeriod == 0:
-			h.sendControl(c, ping)
-		}
+		c.out.Count(h.stream, people, count)
 	}
-	h.stream.trim(h.needed)
-	h.tellPeople()
-	h.rooms.keeper.offer(h)
 }
 
-// watch measures in sweeps for how long a pump has waited in one call.
-type watch struct {
-	last uint64        // the pump's progress at the last sweep
-	same time.Duration // for how long it has been last
+// dropWithRest drops c after all that it was not sent yet, pending lines included.
+func (h *Hub) dropWithRest(c *Conn, reason *ws.CloseError) {
+	before := c.out.Lag(h.stream)
+	rest := append(c.out.Rest(h.stream), h.pending.Frames()...)
+	h.pace.Changed(before, 0)
+	h.drop(c, rest, reason)
 }
 
-// look returns for how long a pump has waited for its peer, up to a sweepPeriod less; 0 if it doesn't.
-func (w *watch) look(p *progress) time.Duration {
-	w.same += sweepPeriod
-	if now := p.Load(); now != w.last || now%2 == 0 {
-		w.last, w.same = now, 0
-	}
-	return w.same
-}
-
-// drop removes c from the connections and closes its send channel: writePump then writes what is
-// queued there, rest, and closeFrame unless that is nil, within writeWait. It does nothing if c was
-// dropped before.
-func (h *Hub) drop(c *Conn, rest []*frame, closeFrame *ws.CloseError) {
+// drop removes c from the connections and closes its send. Within writeWait, writePump then writes the queue, rest
+// and, unless reason is nil, a close frame that says reason. It does nothing if c was dropped before.
+func (h *Hub) drop(c *Conn, rest []*stream.Frame, reason *ws.CloseError) {
 	if !h.connections[c] {
 		return
 	}
+	h.pace.Changed(c.out.Lag(h.stream), 0)
 	delete(h.connections, c)
-	h.here.Store(int64(len(h.connections)))
+	h.localPeople.Store(int64(len(h.connections)))
 	if len(h.connections) == 0 {
-		h.stream.trim(h.stream.end.lines) // there may be no sweep to do it
+		h.stream.Trim(h.stream.End().Lines) // there may be no sweep to do it
 	}
-	if len(rest) > 0 {
-		c.send <- batch{rest, false} // there is always a place for it
-	}
-	c.closeFrame = closeFrame
+	c.reason = reason
 	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
+	c.out.Finish(rest)
 	close(c.send)
 }
 
-// unsent returns all frames that c has not been sent, pending ones included.
-func (h *Hub) unsent(c *Conn) (frames []*frame) {
-	if c.behind {
-		held, _ := h.stream.read(c.position, math.MaxUint64)
-		frames = h.batch(c, held)
-	}
-	if s := c.sender; s != nil && c.toldTaken != s.received {
-		frames = append(frames, event{Taken: &s.received}.frame()) // with what is pending
-	}
-	return slices.Concat(frames, h.pending)
-}
-
-// startDrain has the readPumps take the lines that are on their way, and end.
+// startDrain begins to drain: readPumps read the lines in flight and unregister.
 func (h *Hub) startDrain() {
 	h.drainDeadline = time.Now().Add(drainTimeout)
 	close(h.draining)
@@ -463,7 +471,7 @@ func (h *Hub) startDrain() {
 	}
 }
 
-// isDraining reports whether the Hub drains, or has stopped. Any goroutine may call it.
+// isDraining reports whether the Hub drains or has stopped. Any goroutine may call it.
 func (h *Hub) isDraining() bool {
 	select {
 	case <-h.draining:

@@ -1,4 +1,8 @@
-// Command chat serves a web chat. Beside the standard library it needs golang.org/x/net/websocket alone.
+// Command chat serves a web chat on golang.org/x/net/websocket.
+//
+// The program mirrors the older chat example of gorilla/websocket. A wsHandler makes a Conn of each WebSocket, with two
+// goroutines: readPump hands what the client says to the room's Hub, and writePump writes what the Hub sends. What
+// the example does not have, such as resuming, rooms, relays and persistence, is in packages under internal.
 package main
 
 import (
@@ -16,19 +20,22 @@ import (
 	"time"
 
 	"example.com/chat/internal/gctune"
+	"example.com/chat/internal/metrics"
+	"example.com/chat/internal/relayserver"
 )
 
-// The heap, with the stacks, is collected when it reaches minHeap, or has grown by gcPercent if that is
-// later. A join leaves garbage: in a small chat that collects each 25 % it takes 1.3 times the CPU. A large
-// chat is mostly idle connections, and takes gcPercent more memory than they need. GOGC in the environment
-// overrides both.
 const (
-	minHeap   = 32 << 20
-	gcPercent = 25
-)
+	// minHeap is the number of bytes of heap and stacks below which the garbage collector does not run. Joins leave garbage, and a
+	// small heap that is collected at each gcPercent of growth costs 1.3 times the CPU of a join (bench/RESULTS.md).
+	minHeap = 32 << 20
 
-// httpShutdownTimeout is for a page that is on its way when the chat stops.
-const httpShutdownTimeout = time.Second
+	// gcPercent is the growth at which a larger heap is collected. Such a heap is mostly idle connections, and
+	// takes that much more memory than they need. GOGC in the environment overrides both constants.
+	gcPercent = 25
+
+	// httpShutdownTimeout limits how long a stopping server waits for responses in progress.
+	httpShutdownTimeout = time.Second
+)
 
 func main() {
 	if os.Getenv("GOGC") == "" {
@@ -53,40 +60,32 @@ func main() {
 func run(cfg config) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		stop()
-		second := <-signals // not signal.Reset: a program that was started with SIGINT ignored would ignore it again
-		os.Exit(128 + int(second.(syscall.Signal)))
-	}()
+	go stopOnSignal(stop)
 
 	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", cfg.addr) // the Hubs ping
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	var debugging net.Listener
+	var debugging, relays net.Listener
 	if cfg.debug != "" {
 		if debugging, err = net.Listen("tcp", cfg.debug); err != nil {
 			return err
 		}
 		defer debugging.Close()
 	}
-	var relays net.Listener
 	if cfg.relay != "" {
-		if relays, err = listenRelay(cfg.relay); err != nil {
+		if relays, err = relayserver.Listen(cfg.relay); err != nil {
 			return err
 		}
 		defer relays.Close()
 	}
-	rooms, err := openRooms(cfg)
+	c, err := openChat(cfg)
 	if err != nil {
 		return err
 	}
 	if debugging != nil {
-		go serveDebug(debugging, &rooms.counters)
+		go metrics.ServeDebug(debugging, c.counters)
 		slog.Info("counters and profiles", "url", displayURL("http", cfg.debug, debugging.Addr())+"debug/vars")
 	}
 	scheme := "http"
@@ -97,24 +96,35 @@ func run(cfg config) error {
 	if relays != nil {
 		slog.Info("waiting for a relay", "address", cfg.relay)
 	}
-	err = serve(ctx, listener, relays, rooms)
+	err = serve(ctx, listener, relays, c)
 	slog.Info("stopped")
 	return err
 }
 
-// serve runs rooms and serves the chat on listener, and its relay on relays unless that is nil, until ctx is done.
-// Then it drains rooms and waits for the connections to close. It returns the listener's error.
-func serve(ctx context.Context, listener, relays net.Listener, rooms *rooms) error {
+// stopOnSignal calls stop at the first SIGINT or SIGTERM, and ends the process at the second. It does not reset the signals
+// instead, because a program that was started with SIGINT ignored would then ignore the second one.
+func stopOnSignal(stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
+	stop()
+	second := <-signals
+	os.Exit(128 + int(second.(syscall.Signal)))
+}
+
+// serve runs c, and serves it on listener, and its relay on relays unless that is nil, until ctx is done. Then it waits
+// until c has stopped. It returns the listener's error.
+func serve(ctx context.Context, listener, relays net.Listener, c *chat) error {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	running.Go(func() { rooms.run(ctx, relays) })
-	server := newServer(rooms)
+	running.Go(func() { c.run(ctx, relays) })
+	server := newServer(c)
 	running.Go(func() {
 		<-ctx.Done()
 		shutdownHTTP(server)
 	})
 	var err error
-	if rooms.cfg.tls != nil {
+	if c.cfg.tls != nil {
 		err = server.ServeTLS(listener, "", "")
 	} else {
 		err = server.Serve(listener)
@@ -127,7 +137,7 @@ func serve(ctx context.Context, listener, relays net.Listener, rooms *rooms) err
 	return err
 }
 
-// shutdownHTTP has server stop listening, and waits up to httpShutdownTimeout for responses.
+// shutdownHTTP has server stop listening, and waits up to httpShutdownTimeout for responses in progress.
 func shutdownHTTP(server *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), httpShutdownTimeout)
 	defer cancel()
@@ -135,7 +145,7 @@ func shutdownHTTP(server *http.Server) {
 	server.Close()
 }
 
-// displayURL returns the URL of a server that was told to listen on addr, and listens on bound.
+// displayURL returns a URL for people of a server that was told to listen on addr, and listens on bound.
 func displayURL(scheme, addr string, bound net.Addr) string {
 	host, _, _ := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

@@ -3,25 +3,30 @@ package main
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"regexp"
-	"strings"
 	"sync"
 	"time"
 
+	"example.com/chat/internal/metrics"
+	"example.com/chat/internal/once"
+	"example.com/chat/internal/pending"
+	"example.com/chat/internal/relayserver"
+	"example.com/chat/internal/store"
+	"example.com/chat/internal/stream"
 	"example.com/chat/internal/ws"
 )
 
 const (
-	// A named room ends when it has been empty for that long, or when another needs its place: people
+	// emptyRoomWait is how long a named room without connections stays, unless another room needs its place. People
 	// who come back before then find their position.
 	emptyRoomWait = 5 * time.Minute
 
-	// Rooms that have been empty for that long are looked for with this period.
+	// expirePeriod is the time between two looks for rooms that have been empty for emptyRoomWait.
 	expirePeriod = 10 * time.Second
 )
 
@@ -31,272 +36,290 @@ var (
 	errDraining = &ws.HandshakeError{Status: http.StatusServiceUnavailable, Reason: "draining", Text: "The chat is shutting down."}
 )
 
-// roomName is the syntax of a room's name. The room without a name is "".
+// roomName is the syntax of a room's name. The name of the nameless room is "".
 var roomName = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 
-// named passes requests with the name of a room on to h. Without h, and where letters of the name are
-// in upper case, it redirects to the right address, which is relative: a proxy may serve the chat below
-// a path. up leads from the address to where rooms are.
-func named(up string, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked := r.PathValue("room")
-		name := strings.ToLower(asked)
-		switch {
-		case !roomName.MatchString(name):
-			http.NotFound(w, r)
-		case h != nil && name == asked:
-			h.ServeHTTP(w, r)
-		default:
-			_, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-			to := url.URL{Path: up + name + "/" + rest, RawQuery: r.URL.RawQuery}
-			w.Header().Set("Location", to.String())
-			w.WriteHeader(http.StatusMovedPermanently)
-		}
-	})
-}
+func isRoom(name string) bool { return name == "" || roomName.MatchString(name) }
 
-// rooms is a chat: a Hub for each room, and what they share. Any goroutine may use it.
-type rooms struct {
+// chat is all rooms of this process: a Hub for each, and what they share. Any goroutine may use it.
+type chat struct {
+	// Set at construction.
 	cfg      config
-	counters counters
-	peerLog  *slog.Logger // of what peers do; limited
-	keeper   keeper
-	relays   *relayServer // nil without -relay
+	counters *metrics.Counters
+	peerLog  *slog.Logger        // of what peers cause; limited
+	store    *store.Store        // nil without -state
+	relay    *relayserver.Server // nil without -relay
+
+	hubs    sync.WaitGroup // the goroutines of Hubs
+	sockets sync.WaitGroup // connections that have entered and not left
 
 	mu       sync.Mutex
-	rooms    map[string]*room // by name; the room without a name is always there
-	empty    *list.List       // named rooms without connections; the one that has been empty longest first
+	rooms    map[string]*room // by name; the nameless room is always there
+	empty    *list.List       // of *room: the named rooms without connections, the longest-empty first
 	conns    int              // connections in all rooms
-	draining bool             // there will be no more connections
-
-	hubs    sync.WaitGroup // waits for the Hubs to stop
-	sockets sync.WaitGroup // waits for the connections to close
+	draining bool             // nobody may enter any more
 }
 
-// room is a Hub and, guarded by rooms.mu, what it is needed for.
+// room is a Hub with its reference count. chat.mu guards it.
 type room struct {
 	hub   *Hub
-	stop  context.CancelFunc
-	conns int // connections that entered and did not leave
+	stop  context.CancelFunc // ends the Hub
+	conns int                // connections that have entered and not left
 
-	// While it is named and empty.
-	place      *list.Element // in rooms.empty
+	// While the room is named and conns is 0.
+	elem       *list.Element // in chat.empty
 	emptySince time.Time
 }
 
-// openRooms returns a chat with the rooms that were kept in -state. Its Hubs run; it is to be run,
-// too. An error is about -state.
-func openRooms(cfg config) (*rooms, error) {
-	keeper, streams, outbox, err := openKeeper(cfg)
+// openChat restores the rooms in cfg.state and starts their Hubs. The caller must call run. Any error is about
+// the state directory.
+func openChat(cfg config) (*chat, error) {
+	r := &chat{cfg: cfg, counters: new(metrics.Counters), peerLog: metrics.NewPeerLog(), rooms: make(map[string]*room), empty: list.New()}
+	records, relayState, err := r.openStore()
 	if err != nil {
 		return nil, fmt.Errorf("-state %q: %w", cfg.state, err)
 	}
-	r := &rooms{cfg: cfg, peerLog: newPeerLog(), keeper: keeper, rooms: make(map[string]*room), empty: list.New()}
-	if _, ok := streams[""]; !ok {
-		streams[""] = newStream(cfg.history)
-	}
 	if cfg.relay != "" {
-		r.relays = newRelayServer(r, streams, outbox)
+		seen := make(once.Marks)
+		for _, record := range records {
+			seen.Merge(record.Marks)
+		}
+		r.relay = relayserver.New(r, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: r.counters})
 	}
-	for name, s := range streams {
-		r.open(name, s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := records[""]; !ok {
+		r.openLocked("")
+	}
+	for name, record := range records {
+		hub := newHub(name, stream.Restore(cfg.history, record, r.store.Complete()), r.counters, r.peerLog)
+		hub.kept = r.store.Room(name, r.store.Complete())
+		r.startLocked(hub)
 	}
 	return r, nil
 }
 
-// open makes a room and runs its Hub. r.mu is locked, or nobody else knows r.
-func (r *rooms) open(name string, s stream) *room {
-	ctx, stop := context.WithCancel(context.Background())
-	opened := &room{hub: newHub(r, name, s), stop: stop}
-	r.rooms[name] = opened
-	r.vacate(opened)
-	r.counters.rooms.Set(int64(len(r.rooms)))
-	r.hubs.Go(func() { opened.hub.run(ctx) })
-	return opened
+// openStore opens -state, and returns what it holds of each room and of the relay. After an error the directory
+// is as it was.
+func (r *chat) openStore() (records map[string]stream.Record, relayState []byte, err error) {
+	if r.cfg.state == "" {
+		return nil, nil, nil
+	}
+	if r.store, err = store.Open(r.cfg.state, r.cfg.history); err != nil {
+		return nil, nil, err
+	}
+	records, err = r.store.Read(isRoom)
+	if err == nil && r.cfg.relay != "" {
+		relayState, err = r.store.TakeRelay()
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, r.store.Abandon())
+	}
+	return records, relayState, nil
 }
 
-// check returns why nobody can enter a room, or nil.
-func (r *rooms) check(name string) *ws.HandshakeError {
+// openLocked opens a new room. While there are too many, it ends those that have been empty for longest. Many may be
+// too many after a restart with a smaller -rooms.
+func (r *chat) openLocked(name string) *room {
+	for r.crowdedLocked() && r.longestEmptyLocked() != nil {
+		r.endLocked(r.longestEmptyLocked())
+	}
+	hub := newHub(name, stream.New(r.cfg.history), r.counters, r.peerLog)
+	hub.kept = r.store.Room(name, false)
+	return r.startLocked(hub)
+}
+
+// startLocked starts a Hub, whose room may end until somebody enters it.
+func (r *chat) startLocked(hub *Hub) *room {
+	if r.relay != nil {
+		hub.publish = r.relay.Publish
+		hub.delivered = r.relay.Delivered
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	started := &room{hub: hub, stop: stop}
+	r.rooms[hub.name] = started
+	r.vacateLocked(started)
+	r.counters.Rooms.Set(int64(len(r.rooms)))
+	r.hubs.Go(func() { hub.run(ctx) })
+	return started
+}
+
+// check returns why nobody may enter a room now, or nil.
+func (r *chat) check(name string) *ws.HandshakeError {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.refusal(name)
+	return r.checkLocked(name)
 }
 
-// refusal is check with r.mu locked.
-func (r *rooms) refusal(name string) *ws.HandshakeError {
-	_, exists := r.rooms[name]
+func (r *chat) checkLocked(name string) *ws.HandshakeError {
 	switch {
 	case r.draining:
 		return errDraining
 	case r.cfg.maxConns > 0 && r.conns >= r.cfg.maxConns:
 		return errFull
-	case !exists && !r.hasPlace():
+	case r.rooms[name] == nil && !r.hasPlaceLocked():
 		return errRooms
 	}
 	return nil
 }
 
-// enter returns the Hub of a room for one more connection, which must leave it. It makes the room
-// if there is none of that name.
-func (r *rooms) enter(name string) (*Hub, *ws.HandshakeError) {
+// enter returns the Hub of a room for one more connection, and opens the room if needed. The connection must leave
+// the room when it is closed, and until then the room does not end.
+func (r *chat) enter(name string) (*Hub, *ws.HandshakeError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if refused := r.refusal(name); refused != nil {
+	if refused := r.checkLocked(name); refused != nil {
 		return nil, refused
 	}
 	entered := r.rooms[name]
 	if entered == nil {
-		entered = r.openInstead(name)
+		entered = r.openLocked(name)
 	}
-	if entered.place != nil {
-		r.empty.Remove(entered.place)
-		entered.place = nil
+	if entered.elem != nil {
+		r.empty.Remove(entered.elem)
+		entered.elem = nil
 	}
 	entered.conns++
 	r.conns++
 	r.sockets.Add(1)
-	r.counters.connections.Set(int64(r.conns))
+	r.counters.Connections.Set(int64(r.conns))
 	return entered.hub, nil
 }
 
-// openInstead makes a room; if there are too many, instead of those that have been empty longest: more than
-// one if more were restored than there may be. r.mu is locked.
-func (r *rooms) openInstead(name string) *room {
-	for r.crowded() && r.longestEmpty() != nil {
-		r.remove(r.longestEmpty())
-	}
-	s := newStream(r.cfg.history)
-	if r.relays != nil {
-		s.marks = r.relays.marks()
-	}
-	return r.open(name, s)
-}
-
-// hear returns the Hub of a room in which something was said at another chat, as if somebody had entered
-// and left it; or nil where there can be no such room.
-func (r *rooms) hear(name string) *Hub {
+// leave ends what enter began.
+func (r *chat) leave(h *Hub) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	heard := r.rooms[name]
-	switch {
-	case r.draining:
-		return nil
-	case heard == nil && (!roomName.MatchString(name) || !r.hasPlace()):
-		return nil
-	case heard == nil:
-		heard = r.openInstead(name)
-	case heard.place != nil:
-		r.empty.Remove(heard.place)
-		r.vacate(heard)
+	left := r.rooms[h.name]
+	left.conns--
+	if left.conns == 0 {
+		r.vacateLocked(left)
 	}
-	return heard.hub
+	r.conns--
+	r.sockets.Done()
+	r.counters.Connections.Set(int64(r.conns))
 }
 
-// people returns how many people there are in each room, without those that have none.
-func (r *rooms) people() map[string]int {
+// vacateLocked makes a named room without connections one that may end.
+func (r *chat) vacateLocked(left *room) {
+	if left.hub.name != "" {
+		left.emptySince = time.Now()
+		left.elem = r.empty.PushBack(left)
+	}
+}
+
+// endLocked ends an empty room.
+func (r *chat) endLocked(ended *room) {
+	ended.stop()
+	ended.hub.kept.End()
+	r.empty.Remove(ended.elem)
+	delete(r.rooms, ended.hub.name)
+	r.counters.Rooms.Set(int64(len(r.rooms)))
+}
+
+// crowdedLocked reports whether there are as many named rooms as there may be, or more.
+func (r *chat) crowdedLocked() bool { return len(r.rooms)-1 >= r.cfg.rooms }
+
+// hasPlaceLocked reports whether one more room can be opened.
+func (r *chat) hasPlaceLocked() bool { return !r.crowdedLocked() || r.longestEmptyLocked() != nil }
+
+// longestEmptyLocked returns the room that has been empty for longest, or nil.
+func (r *chat) longestEmptyLocked() *room {
+	if first := r.empty.Front(); first != nil {
+		return first.Value.(*room)
+	}
+	return nil
+}
+
+// expire ends the rooms that have been empty for emptyRoomWait, here and at other chats.
+func (r *chat) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for room := r.longestEmptyLocked(); room != nil && time.Since(room.emptySince) >= emptyRoomWait; room = r.longestEmptyLocked() {
+		if room.hub.remotePeople.Load() > 0 {
+			r.empty.Remove(room.elem)
+			r.vacateLocked(room)
+		} else {
+			r.endLocked(room)
+		}
+	}
+}
+
+// Deliver hands lines of another chat to the Hub of their room. The room opens as if somebody had entered and left it. It
+// implements relayserver.Chat.
+func (r *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
+	lines := pending.Remote{Origin: b.Origin, First: b.First, Count: b.Count}
+	if b.Text != nil {
+		lines.Frame = stream.TextFrame(b.Text)
+		lines.Frame.At = b.At
+	}
+	for {
+		hub, err := r.hubForRemote(b.Room)
+		if err != nil {
+			return err
+		}
+		select {
+		case hub.remote <- lines:
+			return nil
+		case <-hub.done: // the room was empty and has ended; another one may take its place
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hubForRemote returns the Hub for lines of other chats. It opens the room if needed, and restarts its expiry.
+func (r *chat) hubForRemote(name string) (*Hub, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := r.rooms[name]
+	switch {
+	case r.draining:
+		return nil, relayserver.ErrStopping
+	case found == nil && (!isRoom(name) || !r.hasPlaceLocked()):
+		return nil, relayserver.ErrNoRoom
+	case found == nil:
+		found = r.openLocked(name)
+	case found.elem != nil:
+		r.empty.Remove(found.elem)
+		r.vacateLocked(found)
+	}
+	return found.hub, nil
+}
+
+// People returns the number of connections in each room that has any. It implements relayserver.Chat.
+func (r *chat) People() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	people := make(map[string]int)
 	for name, room := range r.rooms {
-		if n := room.hub.here.Load(); n > 0 {
+		if n := room.hub.localPeople.Load(); n > 0 {
 			people[name] = int(n)
 		}
 	}
 	return people
 }
 
-// setElsewhere says how many people there are in each room at other chats.
-func (r *rooms) setElsewhere(people map[string]int) {
+// SetRemotePeople sets the number of connections in each room at other chats. It implements relayserver.Chat.
+func (r *chat) SetRemotePeople(people map[string]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, room := range r.rooms {
-		room.hub.elsewhere.Store(int64(people[name]))
+		room.hub.remotePeople.Store(int64(people[name]))
 	}
 }
 
-// leave is called when a connection is closed.
-func (r *rooms) leave(h *Hub) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	left := r.rooms[h.name]
-	left.conns--
-	if left.conns == 0 {
-		r.vacate(left)
-	}
-	r.conns--
-	r.sockets.Done()
-	r.counters.connections.Set(int64(r.conns))
-}
-
-// vacate makes a room without connections one that may be removed. r.mu is locked, or nobody else
-// knows r.
-func (r *rooms) vacate(left *room) {
-	if left.hub.name != "" {
-		left.emptySince = time.Now()
-		left.place = r.empty.PushBack(left)
-	}
-}
-
-// isDraining reports whether nobody is let in any more.
-func (r *rooms) isDraining() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.draining
-}
-
-// exists reports whether there is a room of that name.
-func (r *rooms) exists(name string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.rooms[name] != nil
-}
-
-// crowded reports whether there are as many named rooms as there may be. r.mu is locked.
-func (r *rooms) crowded() bool { return len(r.rooms)-1 >= r.cfg.rooms }
-
-// hasPlace reports whether one more room can be opened. r.mu is locked.
-func (r *rooms) hasPlace() bool { return !r.crowded() || r.longestEmpty() != nil }
-
-// longestEmpty returns the room that has been empty longest, or nil. r.mu is locked.
-func (r *rooms) longestEmpty() *room {
-	first := r.empty.Front()
-	if first == nil {
-		return nil
-	}
-	return first.Value.(*room)
-}
-
-// remove ends an empty room. r.mu is locked.
-func (r *rooms) remove(removed *room) {
-	removed.stop()
-	r.empty.Remove(removed.place)
-	delete(r.rooms, removed.hub.name)
-	r.counters.rooms.Set(int64(len(r.rooms)))
-}
-
-// expire removes the rooms that have been empty for emptyRoomWait, at other chats, too.
-func (r *rooms) expire() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for room := r.longestEmpty(); room != nil && time.Since(room.emptySince) >= emptyRoomWait; room = r.longestEmpty() {
-		if room.hub.elsewhere.Load() > 0 {
-			r.empty.Remove(room.place)
-			r.vacate(room)
-		} else {
-			r.remove(room)
-		}
-	}
-}
-
-// run ends rooms that have been empty for long, runs the keeper, and serves the relay on relays unless that
-// is nil, until ctx is done. Then it drains all rooms, waits for the relay to have the last lines, and
-// returns when all connections are closed.
-func (r *rooms) run(ctx context.Context, relays net.Listener) {
-	var keeping, relaying sync.WaitGroup
-	keeping.Go(func() { r.keeper.run(ctx, r.exists) })
+// run ends rooms that have been empty for long, runs the store, and serves the relay on relays unless that is nil, until ctx
+// is done. Then it stops, and returns when all connections are closed.
+//
+// A stop goes from people to the disk. The Hubs drain and stop, the relay fetches the last lines, and the store writes
+// both, so that each step has all that the step before it left.
+func (r *chat) run(ctx context.Context, relays net.Listener) {
+	var storing, relaying sync.WaitGroup
+	storing.Go(func() { r.store.Run(ctx) })
 	drained, stopRelaying := context.WithCancel(context.Background())
 	if relays != nil {
-		relaying.Go(func() { r.relays.run(drained, relays) })
+		relaying.Go(func() { r.relay.Serve(drained, relays) })
 	}
 	expire := time.NewTicker(expirePeriod)
 	defer expire.Stop()
@@ -309,15 +332,15 @@ func (r *rooms) run(ctx context.Context, relays net.Listener) {
 	}
 	hubs := r.drain()
 	r.hubs.Wait()
-	keeping.Wait()
+	storing.Wait()
 	stopRelaying()
 	relaying.Wait()
-	r.keeper.close(hubs, r.exists, r.relays)
+	r.closeStore(hubs)
 	r.sockets.Wait()
 }
 
 // drain lets nobody in any more, and has all Hubs drain and stop.
-func (r *rooms) drain() (hubs []*Hub) {
+func (r *chat) drain() (hubs []*Hub) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.draining = true
@@ -326,4 +349,16 @@ func (r *rooms) drain() (hubs []*Hub) {
 		room.stop()
 	}
 	return hubs
+}
+
+// closeStore writes what the store does not have yet of the Hubs, which have stopped, and of the relay.
+func (r *chat) closeStore(hubs []*Hub) {
+	for _, h := range hubs {
+		h.kept.Finish(h.stream.Since)
+	}
+	var relayState []byte
+	if r.relay != nil {
+		relayState = r.relay.Snapshot()
+	}
+	r.store.Close(relayState)
 }

@@ -1,135 +1,87 @@
 package main
 
 import (
-	"container/list"
 	"crypto/tls"
 	"log/slog"
-	"net"
 	"net/http"
-	"sync"
+	"net/url"
+	"strings"
 	"time"
 
 	"example.com/chat/assets"
+	"example.com/chat/internal/connlimit"
 )
 
 const (
-	maxHTTPConns = 256             // connections that may be open beside WebSockets,
-	httpBusyTime = 2 * time.Second // and any number for so long: after a restart all clients come at once
+	// maxHTTPConns is the number of connections that may be open beside WebSockets.
+	maxHTTPConns = 256
+
+	// httpBusyTime is how long a request may take while there are more connections. After a restart all clients
+	// come at once, and each of them has that time for its handshake.
+	httpBusyTime = 2 * time.Second
 )
 
-// newServer returns the HTTP server of the page, what it loads, and the WebSocket. rooms must run
-// while it serves.
-func newServer(rooms *rooms) *http.Server {
+// newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
+func newServer(c *chat) *http.Server {
 	server := &http.Server{
-		Handler:        securityHeaders(newMux(rooms)),
-		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own
+		Handler:        securityHeaders(newMux(c)),
+		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // each may hold memory as long as nobody reads its answer
-		ConnState:      (&httpConns{places: make(map[net.Conn]*list.Element)}).changed,
-		ErrorLog:       slog.NewLogLogger(rooms.peerLog.Handler(), slog.LevelWarn),
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // a stream holds its response until the peer reads it
+		ConnState:      connlimit.New(maxHTTPConns, httpBusyTime).Changed,
+		ErrorLog:       slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
 	}
-	if rooms.cfg.tls != nil {
-		server.TLSConfig = &tls.Config{GetCertificate: rooms.cfg.tls.Get}
+	if c.cfg.tls != nil {
+		server.TLSConfig = &tls.Config{GetCertificate: c.cfg.tls.Get}
 	}
 	return server
 }
 
-// newMux returns the addresses that there are. Those of the room without a name are not below a
-// name: the page and the WebSocket of room NAME are /NAME/ and /NAME/ws.
-func newMux(rooms *rooms) *http.ServeMux {
+// newMux returns the addresses of the chat. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws, and those of
+// the nameless room / and /ws.
+func newMux(c *chat) *http.ServeMux {
 	mux := http.NewServeMux()
 	for name, file := range assets.Files() {
 		mux.Handle("GET /assets/"+name, file)
 	}
-	cfg := rooms.cfg
-	page, ws := assets.Page{Title: cfg.title, MaxMessage: cfg.maxMessage, History: cfg.history, Rooms: cfg.rooms}, wsHandler{rooms}
+	cfg, handler := c.cfg, wsHandler{c}
+	page := assets.Page{Title: cfg.title, MaxMessage: cfg.maxMessage, History: cfg.history, Rooms: cfg.rooms}
 	mux.Handle("GET /{$}", page.Home(""))
 	mux.Handle("GET /"+assets.ManifestName, page.Manifest(""))
-	mux.Handle("GET /ws", ws)
+	mux.Handle("GET /ws", handler)
 	if cfg.rooms > 0 {
-		mux.Handle("GET /{room}", named("./", nil))
-		mux.Handle("GET /{room}/{$}", named("../", page.Home("../")))
-		mux.Handle("GET /{room}/"+assets.ManifestName, named("../", page.Manifest("../")))
-		mux.Handle("GET /{room}/ws", named("../", ws))
+		mux.Handle("GET /{room}", inRoom("./", nil))
+		mux.Handle("GET /{room}/{$}", inRoom("../", page.Home("../")))
+		mux.Handle("GET /{room}/"+assets.ManifestName, inRoom("../", page.Manifest("../")))
+		mux.Handle("GET /{room}/ws", inRoom("../", handler))
 	}
 	return mux
 }
 
-// httpConns are the connections of an HTTP server that are not WebSockets. If there are more than
-// maxHTTPConns, those are closed that wait for another request, and those that take longer than httpBusyTime
-// with one.
-type httpConns struct {
-	mu         sync.Mutex
-	idle, busy list.List // of httpConn, by the time of the last change
-	places     map[net.Conn]*list.Element
-	trimming   bool // trim will be called
-}
-
-type httpConn struct {
-	net.Conn
-	changed time.Time
-}
-
-// changed is called by the server when a connection changes its state.
-func (h *httpConns) changed(conn net.Conn, state http.ConnState) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if place := h.places[conn]; place != nil {
-		h.remove(place)
-	} else if state != http.StateNew {
-		return // it was closed here
-	}
-	switch state {
-	case http.StateNew, http.StateActive:
-		h.places[conn] = h.busy.PushBack(httpConn{conn, time.Now()})
-	case http.StateIdle:
-		h.places[conn] = h.idle.PushBack(httpConn{conn, time.Now()})
-	}
-	h.trim()
-}
-
-// trim closes connections if there are too many, now or when it may. h.mu is locked.
-func (h *httpConns) trim() {
-	for h.idle.Len()+h.busy.Len() > maxHTTPConns {
-		first := h.idle.Front()
-		if first == nil {
-			first = h.busy.Front()
-			if left := httpBusyTime - time.Since(first.Value.(httpConn).changed); left > 0 {
-				h.trimIn(left)
-				return
-			}
+// inRoom returns a handler that passes requests with a valid room name on to next. If next is nil, or the name has letters
+// in upper case, the handler redirects to the room's right address. That address is relative, because a proxy may serve the chat below a
+// path; up leads from the request's address to the parent of the rooms.
+func inRoom(up string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked := r.PathValue("room")
+		name := strings.ToLower(asked)
+		switch {
+		case !roomName.MatchString(name):
+			http.NotFound(w, r)
+		case next != nil && name == asked:
+			next.ServeHTTP(w, r)
+		default:
+			_, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+			to := url.URL{Path: up + name + "/" + rest, RawQuery: r.URL.RawQuery}
+			w.Header().Set("Location", to.String())
+			w.WriteHeader(http.StatusMovedPermanently)
 		}
-		transportOf(h.remove(first)).Close()
-	}
-}
-
-// trimIn has trim called after d, if it will not be called before. h.mu is locked.
-func (h *httpConns) trimIn(d time.Duration) {
-	if h.trimming {
-		return
-	}
-	h.trimming = true
-	time.AfterFunc(d, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.trimming = false
-		h.trim()
 	})
 }
 
-// remove forgets a connection, which it returns. h.mu is locked.
-func (h *httpConns) remove(place *list.Element) net.Conn {
-	removed := place.Value.(httpConn).Conn
-	h.idle.Remove(place)
-	h.busy.Remove(place)
-	delete(h.places, removed)
-	return removed
-}
-
-// securityHeaders adds the headers with which a browser takes a response as what it is, and lets it do
-// nothing unless its handler allows more.
+// securityHeaders sets headers that forbid content sniffing and, unless next relaxes the policy, all loading.
 func securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

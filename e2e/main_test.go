@@ -28,7 +28,7 @@ func run(m *testing.M) (status int) {
 	}
 	defer os.RemoveAll(dir)
 	built = filepath.Join(dir, "chat")
-	build := exec.Command("go", "build", "-o", built, "chat")
+	build := exec.Command("go", "build", "-o", built, "example.com/chat")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%v: %s\n", err, out)

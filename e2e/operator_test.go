@@ -24,16 +24,16 @@ import (
 // vars are the counters that /debug/vars shows.
 type vars struct {
 	Chat struct {
-		Rooms          int            `json:"rooms"`
-		Connections    int            `json:"connections"`
-		Ever           int            `json:"connections_ever"`
-		LinesReceived  int            `json:"lines_received"`
-		LinesDelivered int            `json:"lines_delivered"`
-		BytesReceived  int            `json:"bytes_received"`
-		BytesDelivered int            `json:"bytes_delivered"`
-		DroppedSlow    int            `json:"dropped_slow"`
-		DroppedIdle    int            `json:"dropped_idle"`
-		Refused        map[string]int `json:"handshakes_refused"`
+		Rooms         int            `json:"rooms"`
+		Connections   int            `json:"connections"`
+		Ever          int            `json:"connections_ever"`
+		LinesReceived int            `json:"lines_received"`
+		LinesSent     int            `json:"lines_sent"`
+		BytesReceived int            `json:"bytes_received"`
+		BytesSent     int            `json:"bytes_sent"`
+		DroppedSlow   int            `json:"dropped_slow"`
+		DroppedIdle   int            `json:"dropped_idle"`
+		Refused       map[string]int `json:"handshakes_refused"`
 	} `json:"chat"`
 	Memstats struct {
 		HeapAlloc, HeapInuse, Sys uint64
@@ -75,8 +75,8 @@ func TestCounters(t *testing.T) {
 	})
 	want := vars{}.Chat
 	want.Rooms, want.Connections, want.Ever = 2, 2, 3
-	want.LinesReceived, want.LinesDelivered = 4, 7
-	want.BytesReceived, want.BytesDelivered = 3+7+4, 2*(3+7)+4
+	want.LinesReceived, want.LinesSent = 4, 7
+	want.BytesReceived, want.BytesSent = 3+7+4, 2*(3+7)+4
 	want.Refused = map[string]int{"no upgrade": 3, "other origin": 1}
 	if fmt.Sprint(got.Chat) != fmt.Sprint(want) {
 		t.Errorf("counted %+v, want %+v", got.Chat, want)

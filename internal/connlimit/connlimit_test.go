@@ -1,0 +1,70 @@
+package connlimit
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// conn is a connection that only knows whether it was closed.
+type conn struct {
+	net.Conn
+	closed bool
+}
+
+func (c *conn) Close() error { c.closed = true; return nil }
+
+// closed returns the indices of the connections that were closed.
+func closed(conns []*conn) (all []int) {
+	for i, c := range conns {
+		if c.closed {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// Of too many connections, the one that has been idle for longest is closed at once, and an active one when it has
+// taken its time. A hijacked connection does not count.
+func TestLimit(t *testing.T) {
+	const isNew, active, idle, hijacked, gone = http.StateNew, http.StateActive, http.StateIdle, http.StateHijacked, http.StateClosed
+	type change struct {
+		conn  int
+		state http.ConnState
+	}
+	for _, test := range []struct {
+		name    string
+		changes []change
+		now     []int // closed at once
+		later   []int // closed after 2 s
+	}{
+		{"no more than allowed", []change{{0, isNew}, {1, isNew}, {2, isNew}}, nil, nil},
+		{"active ones get their time", []change{{0, isNew}, {1, isNew}, {2, isNew}, {3, isNew}, {4, isNew}}, nil, []int{0, 1}},
+		{"idle ones go at once", []change{{0, isNew}, {0, active}, {1, isNew}, {2, isNew}, {2, active}, {0, idle}, {2, idle}, {3, isNew}}, []int{0}, []int{0}},
+		{"an idle one becomes active", []change{{0, isNew}, {0, idle}, {0, active}, {1, isNew}, {2, isNew}, {3, isNew}}, nil, []int{0}},
+		{"hijacked ones don't count", []change{{0, isNew}, {0, active}, {0, hijacked}, {1, isNew}, {2, isNew}, {3, isNew}}, nil, nil},
+		{"closed ones don't count", []change{{0, isNew}, {0, gone}, {1, isNew}, {2, isNew}, {3, isNew}}, nil, nil},
+		{"one that was closed here stays away", []change{{0, isNew}, {0, idle}, {1, isNew}, {2, isNew}, {3, isNew}, {0, active}, {0, gone}}, []int{0}, []int{0}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := New(3, 2*time.Second)
+				conns := []*conn{{}, {}, {}, {}, {}}
+				for _, c := range test.changes {
+					l.Changed(conns[c.conn], c.state)
+				}
+				if got := closed(conns); !slices.Equal(got, test.now) {
+					t.Errorf("at once: closed %v, want %v", got, test.now)
+				}
+				time.Sleep(2*time.Second + 1)
+				synctest.Wait()
+				if got := closed(conns); !slices.Equal(got, test.later) {
+					t.Errorf("after 2 s: closed %v, want %v", got, test.later)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,200 @@
+// Package delivery decides what one connection gets next of a room's stream.
+//
+// A connection that keeps up gets each new frame at once, into a queue that its writer empties. When the queue is
+// full the connection is behind: the frames that follow stay in the stream until the writer asks for more. So
+// every connection gets each frame once and in order, frames for slow connections are in memory once, and the
+// room never waits for a connection.
+package delivery
+
+import (
+	"math"
+
+	"example.com/chat/internal/event"
+	"example.com/chat/internal/once"
+	"example.com/chat/internal/stream"
+)
+
+const (
+	// window is the number of bytes in a queue at which its connection is behind.
+	window = 64 << 10
+
+	// maxBatches is the number of batches in a queue at which its connection is behind.
+	maxBatches = 7
+
+	// maxControl is the number of control frames that wait while a connection is behind. Of more, the newest are
+	// sent, as RFC 6455, section 5.5.3, allows for pongs.
+	maxControl = 16
+)
+
+// QueueSize is the number of places that a queue must have: one more than maxBatches, for the batch of Finish.
+const QueueSize = maxBatches + 1
+
+// Batch is frames for a writer. It is never changed.
+type Batch struct {
+	Frames []*stream.Frame
+	Last   bool // nothing else comes into the queue until the writer asks for more, except a batch of Finish
+}
+
+// Delivery is the side of one connection's queue that sends. Only the goroutine of its Hub uses it.
+//
+// A send on the queue never blocks. A connection that has maxBatches in its queue is behind, and nothing is sent to one
+// that is behind until its writer, which has then received the last batch, asks for more. Only Finish sends
+// regardless, and it is called once. A send that would block panics, because the room would wait for ever.
+type Delivery struct {
+	queue   chan<- Batch
+	reader  stream.Reader   // the connection's place in the stream
+	behind  bool            // the writer must ask for more
+	queued  int             // bytes put into the queue since it was seen empty
+	control []*stream.Frame // wait while the connection is behind
+
+	// Of a client that gets events.
+	events    bool
+	people    int           // the people count that the client has, or will have with the next batch
+	owesCount bool          // the next batch must carry people
+	session   *once.Session // nil unless the client numbers its messages
+}
+
+// New returns the Delivery of a connection that gets what follows r. The queue must have QueueSize places.
+func New(queue chan<- Batch, r stream.Reader) Delivery { return Delivery{queue: queue, reader: r} }
+
+// Subscribe makes d deliver events. The client has the people count, and a session unless that is nil.
+func (d *Delivery) Subscribe(people int, session *once.Session) {
+	d.events, d.people, d.session = true, people, session
+}
+
+// Begin sends the first batch. If the client resumes, it is behind from then on.
+func (d *Delivery) Begin(frames []*stream.Frame, resumes bool) {
+	d.behind = resumes
+	d.put(Batch{frames, resumes})
+}
+
+// Session returns the session of a client that numbers its messages, or nil.
+func (d *Delivery) Session() *once.Session { return d.session }
+
+// Behind reports whether the connection must ask for more.
+func (d *Delivery) Behind() bool { return d.behind }
+
+// Idle reports whether nothing waits for the connection.
+func (d *Delivery) Idle() bool { return !d.behind && len(d.queue) == 0 }
+
+// Lag returns the number of bytes of s that the connection was not sent, without those that were said before it came.
+func (d *Delivery) Lag(s *stream.Stream) int64 { return d.reader.Lag(s) }
+
+// Line returns the first line of the stream that the connection needs.
+func (d *Delivery) Line() uint64 { return d.reader.Line() }
+
+// Push sends the newest frame of s, which is the only one in shared, unless the connection is behind. All connections may
+// share the slice.
+func (d *Delivery) Push(s *stream.Stream, shared []*stream.Frame) {
+	if d.behind {
+		return
+	}
+	d.reader.Skip(s)
+	frames := shared
+	if d.session != nil {
+		if acked, ok := d.session.TakeAck(); ok {
+			frames = []*stream.Frame{event.Event{Acked: &acked}.Frame(), shared[0]}
+		}
+	}
+	d.send(s, frames, len(shared[0].Lines))
+}
+
+// More sends what follows in s, because the writer asks for it.
+func (d *Delivery) More(s *stream.Stream) {
+	entries, size := d.reader.Read(s, window)
+	d.behind = false
+	if frames := d.next(entries); len(frames) > 0 {
+		d.send(s, frames, size)
+	}
+}
+
+// Control sends a control frame, if the connection is behind with the next batch.
+func (d *Delivery) Control(s *stream.Stream, f *stream.Frame) {
+	if d.behind {
+		d.control = append(d.control[max(0, len(d.control)+1-maxControl):], f)
+	} else {
+		d.send(s, []*stream.Frame{f}, 0)
+	}
+}
+
+// NeedsCount reports whether the client gets events, and has another people count.
+func (d *Delivery) NeedsCount(people int) bool { return d.events && d.people != people }
+
+// Count sends the event count, which carries people, if the connection is behind with the next batch.
+func (d *Delivery) Count(s *stream.Stream, people int, count *stream.Frame) {
+	d.people, d.owesCount = people, d.behind
+	if !d.behind {
+		d.send(s, []*stream.Frame{count}, 0)
+	}
+}
+
+// Rest returns all frames of s that the connection was not sent, and the acknowledgement of all messages that came from it. Its caller
+// drops the connection.
+func (d *Delivery) Rest(s *stream.Stream) (frames []*stream.Frame) {
+	if d.behind {
+		entries, _ := d.reader.Read(s, math.MaxUint64)
+		frames = d.next(entries)
+	}
+	if d.session != nil {
+		if acked, ok := d.session.TakeLastAck(); ok {
+			frames = append(frames, event.Event{Acked: &acked}.Frame())
+		}
+	}
+	return frames
+}
+
+// Finish sends the last frames. Nothing may be sent after it.
+func (d *Delivery) Finish(frames []*stream.Frame) {
+	if len(frames) > 0 {
+		d.put(Batch{Frames: frames})
+	}
+}
+
+// send puts frames, of size bytes, into the queue of a connection that is not behind. If they fill the queue, or
+// more of s follows, the connection is behind from then on.
+func (d *Delivery) send(s *stream.Stream, frames []*stream.Frame, size int) {
+	if len(d.queue) == 0 {
+		d.queued = 0
+	}
+	d.queued += size
+	d.behind = !d.reader.AtEnd(s) || d.queued >= window || len(d.queue) == maxBatches-1
+	d.put(Batch{frames, d.behind})
+}
+
+func (d *Delivery) put(b Batch) {
+	select {
+	case d.queue <- b:
+	default:
+		panic("delivery: a queue is full")
+	}
+}
+
+// next returns the next batch of a connection that was behind: the control frames that waited, an event with what the client
+// is to know before the lines, and the lines of entries.
+func (d *Delivery) next(entries []stream.Entry) (frames []*stream.Frame) {
+	frames, d.control = d.control, nil
+	if d.events {
+		if e := d.nextEvent(entries); e.People != 0 || e.Said != nil || e.Acked != nil {
+			frames = append(frames, e.Frame())
+		}
+	}
+	for _, e := range entries {
+		frames = append(frames, e.Frame)
+	}
+	return frames
+}
+
+// nextEvent returns the event that comes before entries, which the client did not get when they were said.
+func (d *Delivery) nextEvent(entries []stream.Entry) event.Event {
+	e := event.Event{Said: event.Times(entries)}
+	if d.owesCount {
+		d.owesCount = false
+		e.People = d.people
+	}
+	if d.session != nil {
+		if acked, ok := d.session.TakeAck(); ok {
+			e.Acked = &acked
+		}
+	}
+	return e
+}

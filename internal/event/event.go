@@ -1,0 +1,50 @@
+// Package event encodes what the server reports to clients beside lines: JSON objects in binary messages, for
+// clients that join with ?events. docs/protocol.md lists the keys.
+//
+// No client can forge an event, because the server passes on text messages only.
+package event
+
+import (
+	"encoding/json"
+	"time"
+
+	"golang.org/x/net/websocket"
+
+	"example.com/chat/internal/lines"
+	"example.com/chat/internal/stream"
+)
+
+// timePrecision is the number of milliseconds within which lines share a time. A slow reader of short lines would
+// otherwise get more bytes of times than of lines.
+const timePrecision = 1000
+
+// Event is one event. Keys that are zero are left out, but for Now.
+type Event struct {
+	People int        `json:"people,omitempty"` // connections in the room, at all chats that relays connect
+	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970; set by Frame
+	Said   [][2]int64 `json:"said,omitempty"`   // for the lines that follow: how many, and when they were said
+	Acked  *uint64    `json:"taken,omitempty"`  // number of the client's last message that is in the stream
+}
+
+// Frame encodes e as a binary message, with the current time in Now.
+func (e Event) Frame() *stream.Frame {
+	e.Now = time.Now().UnixMilli()
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // numbers can always be encoded
+	}
+	return stream.NewFrame(websocket.BinaryFrame, b)
+}
+
+// Times returns Said for the lines of entries.
+func Times(entries []stream.Entry) (said [][2]int64) {
+	for _, e := range entries {
+		last, n := len(said)-1, int64(lines.Count(e.Frame.Lines))
+		if last >= 0 && e.At-said[last][1] < timePrecision && e.At >= said[last][1] {
+			said[last][0] += n
+		} else {
+			said = append(said, [2]int64{n, e.At})
+		}
+	}
+	return said
+}

@@ -1,0 +1,62 @@
+package stream
+
+import (
+	"slices"
+
+	"golang.org/x/net/websocket"
+
+	"example.com/chat/internal/ws"
+)
+
+// JoinLimit is the number of bytes up to which lines are joined into one message. A longer line is a message of
+// its own.
+const JoinLimit = 64 << 10
+
+// Frame is an encoded WebSocket frame. A Frame that was sent to a connection must not be changed, because all
+// connections share it.
+type Frame struct {
+	Bytes []byte // header and payload
+	Lines []byte // of a frame of lines, the payload and its last line break; nil of any other frame
+	At    int64  // of lines that were said a while ago at another chat: when, in milliseconds since 1970; else 0
+}
+
+// NewFrame encodes a frame that carries no lines: a control frame, an event, or a position.
+func NewFrame(opcode byte, payload []byte) *Frame {
+	return &Frame{Bytes: ws.AppendFrame(nil, opcode, payload)}
+}
+
+// TextFrame encodes lines as a text message, without the last line break. There must be at least one line. The
+// frame does not alias lines.
+func TextFrame(lines []byte) *Frame {
+	f := new(Frame)
+	f.encode([]*Frame{{Lines: lines}}, len(lines))
+	return f
+}
+
+// encode makes f a text message of the lines of frames, which have size bytes. Bytes and Lines share one array:
+// Lines begins behind the header, and Bytes ends before the last line break.
+func (f *Frame) encode(frames []*Frame, size int) {
+	b := ws.AppendHeader(slices.Grow(f.Bytes[:0], ws.MaxHeader+size), websocket.TextFrame, size-1)
+	header := len(b)
+	for _, other := range frames {
+		b = append(b, other.Lines...)
+	}
+	f.Bytes, f.Lines = b[:len(b)-1], b[header:]
+}
+
+// Join returns the first of frames as a message, and the frames after it. If the lines of the first frame and of
+// some that follow it have at most JoinLimit bytes together, Join encodes them into one frame. It uses the
+// memory of into for that frame, and returns into. Lines said at different times are not joined.
+func Join(frames []*Frame, into *Frame) (first *Frame, rest []*Frame) {
+	n, size := 0, 0
+	for n < len(frames) && frames[n].Lines != nil && frames[n].At == frames[0].At && size+len(frames[n].Lines) <= JoinLimit {
+		size += len(frames[n].Lines)
+		n++
+	}
+	if n <= 1 {
+		return frames[0], frames[1:]
+	}
+	into.encode(frames[:n], size)
+	into.At = frames[0].At
+	return into, frames[n:]
+}

@@ -1,0 +1,68 @@
+package stream
+
+import (
+	"slices"
+
+	"example.com/chat/internal/lines"
+)
+
+// Reader is one connection's place in a stream: everything before it was sent to the connection.
+type Reader struct {
+	next   Position
+	replay uint64 // bytes after next that were said before the connection came
+}
+
+// NewReader returns a Reader at the end of the stream.
+func (s *Stream) NewReader() Reader { return Reader{next: s.end} }
+
+// NewReaderSince returns a Reader for a client that comes back with EPOCH.SEQ. Its place is the one asked for, or the
+// beginning of the history if the stream does not know that place or no longer holds it.
+func (s *Stream) NewReaderSince(since string) Reader {
+	next := s.find(since)
+	return Reader{next: next, replay: s.end.Bytes - next.Bytes}
+}
+
+// Line returns the number of lines before r.
+func (r *Reader) Line() uint64 { return r.next.Lines }
+
+// AtEnd reports whether r has read everything in s.
+func (r *Reader) AtEnd(s *Stream) bool { return r.next == s.end }
+
+// Skip moves r to the end of s, because the connection gets the rest in another way.
+func (r *Reader) Skip(s *Stream) { r.next = s.end }
+
+// Lag returns the number of bytes of s that r has not read, without those that were said before the connection came.
+func (r *Reader) Lag(s *Stream) int64 { return int64(s.end.Bytes - r.next.Bytes - r.replay) }
+
+// Read returns the frames after r, of at most limit bytes but at least one frame, and moves r past them. It returns
+// the size of their lines in bytes.
+func (r *Reader) Read(s *Stream, limit uint64) (entries []Entry, size int) {
+	first := s.index(r.next.Lines)
+	last := first
+	for last < len(s.entries) && (last == first || s.start(last+1).Bytes-r.next.Bytes+uint64(last+1-first)*frameCost <= limit) {
+		last++
+	}
+	entries = slices.Clone(s.entries[first:last])
+	if len(entries) > 0 {
+		entries[0].Frame = entries[0].Frame.WithoutLines(r.next.Lines - entries[0].start.Lines)
+	}
+	next := s.start(last)
+	size = int(next.Bytes - r.next.Bytes)
+	r.next = next
+	r.replay = min(r.replay, s.end.Bytes-next.Bytes)
+	return entries, size
+}
+
+// WithoutLines returns a frame of f's lines except the first n, or nil if there are no more. It returns f itself if n is 0.
+func (f *Frame) WithoutLines(n uint64) *Frame {
+	if n == 0 {
+		return f
+	}
+	_, rest := lines.Cut(f.Lines, int(n))
+	if len(rest) == 0 {
+		return nil
+	}
+	without := TextFrame(rest)
+	without.At = f.At
+	return without
+}

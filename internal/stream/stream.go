@@ -1,0 +1,180 @@
+// Package stream holds what was said in a room: its lines in order, each with a number.
+//
+// A position counts the lines before a point, so it names a place in the stream. A client that lost its
+// connection comes back with its position and gets the lines after it. Numbers are unique within an epoch,
+// which names one run of the room.
+//
+// The lines, the marks of other chats and the numbers of senders change together. So a [Record] of a stream
+// never holds a line without the numbers that tell whether it comes again.
+package stream
+
+import (
+	"crypto/rand"
+	"maps"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"example.com/chat/internal/lines"
+	"example.com/chat/internal/once"
+)
+
+// maxPastEpochs is how many crashed runs a room remembers. A client with a position of an older run gets the
+// whole history.
+const maxPastEpochs = 100
+
+// frameCost is the number of bytes that [Reader.Read] charges for a frame beside its lines, because an event
+// may tell the frame's time.
+const frameCost = 24
+
+// Stream is the stream of one room. It holds the frames of the last lines, for clients that come back, and older
+// frames while a connection needs them. It is not safe for concurrent use.
+type Stream struct {
+	Senders *once.Senders // senders whose messages are in the stream
+	Marks   once.Marks    // other chats, and earlier runs of this one, whose lines are in the stream
+
+	epoch   string
+	history uint64  // lines to hold
+	entries []Entry // oldest first
+	end     Position
+	past    []PastEpoch // oldest first
+}
+
+// Position is a place in a stream. It counts lines, and bytes of lines with their line breaks, from the stream's
+// beginning. Bytes begin anew when a stream is restored.
+type Position struct{ Lines, Bytes uint64 }
+
+// Entry is a frame of lines in a stream.
+type Entry struct {
+	Frame *Frame
+	At    int64    // when the lines were said, in milliseconds since 1970
+	start Position // before the frame
+}
+
+// PastEpoch is a run of the room that ended with a crash. Lines up to End have the same numbers in all later runs.
+type PastEpoch struct {
+	Epoch string `json:"epoch"`
+	End   uint64 `json:"end"` // number of lines that are known to have been said
+}
+
+// Record is the lines of a stream from some line to its end, and the numbers that belong to them. A store appends records,
+// and returns all it has as one.
+type Record struct {
+	Epoch   string
+	End     uint64 // number of lines said so far in the room
+	Frames  []Text // the last of them, oldest first
+	Past    []PastEpoch
+	Senders []once.Saved
+	Marks   once.Marks
+}
+
+// Text is lines that were said at one time.
+type Text struct {
+	Lines []byte
+	At    int64 // in milliseconds since 1970
+}
+
+// First returns the number of lines in the stream before the record's frames.
+func (r Record) First() uint64 {
+	first := r.End
+	for _, f := range r.Frames {
+		first -= uint64(lines.Count(f.Lines))
+	}
+	return first
+}
+
+// New returns an empty stream with an epoch of its own. It holds the last history lines.
+func New(history int) *Stream {
+	return &Stream{Senders: once.NewSenders(nil), Marks: make(once.Marks), epoch: rand.Text(), history: uint64(history)}
+}
+
+// Restore returns a stream that continues r. If r is not complete, because the program crashed, lines may have been
+// said after its end. So the stream then begins a new epoch, and r's epoch becomes a past one.
+func Restore(history int, r Record, complete bool) *Stream {
+	s := New(history)
+	s.past = r.Past
+	if complete {
+		s.epoch = r.Epoch
+	} else {
+		s.past = append(slices.Clone(r.Past[max(0, len(r.Past)+1-maxPastEpochs):]), PastEpoch{r.Epoch, r.End})
+	}
+	s.end.Lines = r.First()
+	for _, f := range r.Frames {
+		s.Append(TextFrame(f.Lines), f.At)
+	}
+	s.Trim(s.end.Lines)
+	s.Senders = once.NewSenders(r.Senders)
+	maps.Copy(s.Marks, r.Marks)
+	return s
+}
+
+// Since returns a record of the history after the first since lines. The record aliases the stream's frames,
+// which never change.
+func (s *Stream) Since(since uint64) Record {
+	r := Record{Epoch: s.epoch, End: s.end.Lines, Past: s.past, Senders: s.Senders.Save(), Marks: maps.Clone(s.Marks)}
+	for _, e := range s.entries[s.index(max(since, s.historyStart())):] {
+		r.Frames = append(r.Frames, Text{e.Frame.Lines, e.At})
+	}
+	return r
+}
+
+// Append appends a frame of lines that were said at the time at, in milliseconds since 1970. It returns how many
+// lines the frame has.
+func (s *Stream) Append(f *Frame, at int64) (n int) {
+	n = lines.Count(f.Lines)
+	s.entries = append(s.entries, Entry{f, at, s.end})
+	s.end.Lines += uint64(n)
+	s.end.Bytes += uint64(len(f.Lines))
+	return n
+}
+
+// Epoch returns the name of this run of the room.
+func (s *Stream) Epoch() string { return s.epoch }
+
+// End returns the position after the last frame.
+func (s *Stream) End() Position { return s.end }
+
+// historyStart returns the line with which the history begins.
+func (s *Stream) historyStart() uint64 {
+	return max(s.end.Lines-min(s.end.Lines, s.history), s.start(0).Lines)
+}
+
+// start returns the position before s.entries[i], or the end if there is no such entry.
+func (s *Stream) start(i int) Position {
+	if i < len(s.entries) {
+		return s.entries[i].start
+	}
+	return s.end
+}
+
+// Trim drops the frames that lie before the history and before the line needed.
+func (s *Stream) Trim(needed uint64) {
+	needed = min(needed, s.historyStart())
+	for len(s.entries) > 0 && s.start(1).Lines <= needed {
+		s.entries[0] = Entry{} // lets the frame be collected before the array is
+		s.entries = s.entries[1:]
+	}
+}
+
+// index returns the index of the entry that holds a line, or len(s.entries).
+func (s *Stream) index(line uint64) int {
+	return sort.Search(len(s.entries), func(i int) bool { return s.start(i+1).Lines > line })
+}
+
+// find returns the position for a client that asks for EPOCH.SEQ. A position in the history is itself. A position after
+// the end of a past epoch is that end. Any other one becomes the beginning of the history.
+func (s *Stream) find(since string) Position {
+	epoch, number, _ := strings.Cut(since, ".")
+	line, err := strconv.ParseUint(number, 10, 64)
+	for _, past := range s.past {
+		if epoch == past.Epoch {
+			epoch, line = s.epoch, min(line, past.End)
+		}
+	}
+	start := s.historyStart()
+	if err != nil || epoch != s.epoch || line < start || line > s.end.Lines {
+		line = start
+	}
+	return Position{line, s.start(s.index(line)).Bytes}
+}
