@@ -31,6 +31,7 @@ type testChat struct {
 	chat   *chat
 	addr   string           // over TCP, without inMemory
 	memory *wstest.Listener // with inMemory
+	relays net.Listener     // in memory, with relayed
 	stop   func()           // returns when every connection is closed; may be called again
 }
 
@@ -41,6 +42,15 @@ type option func(*testChat, *config)
 func inMemory(c *testChat, _ *config) {
 	listener := wstest.NewListener()
 	c.memory = &listener
+}
+
+// connectable has the chat keep what a relay may ask for. No relay can connect, so tests deliver lines themselves.
+func connectable(_ *testChat, cfg *config) { cfg.relay = "127.0.0.1:0" }
+
+// relayed has the chat wait for a relay, in memory.
+func relayed(c *testChat, cfg *config) {
+	connectable(c, cfg)
+	c.relays = wstest.NewListener()
 }
 
 // with changes the config, which has the values without flags.
@@ -71,7 +81,7 @@ func startChat(t testing.TB, options ...option) *testChat {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		serve(ctx, listener, nil, c.chat)
+		serve(ctx, listener, c.relays, c.chat)
 	}()
 	c.stop = func() {
 		cancel()

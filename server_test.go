@@ -210,9 +210,6 @@ func newCertificate(t testing.TB) *certfile.Certificate {
 	return c
 }
 
-// anyCertificate is a client's configuration that accepts any certificate.
-var anyCertificate = &tls.Config{InsecureSkipVerify: true}
-
 // WebSockets work over TLS. They remain when the certificate is renewed, which new connections get within a second.
 func TestTLS(t *testing.T) {
 	certFile, keyFile := wstest.NewCertificate(t)
@@ -224,7 +221,7 @@ func TestTLS(t *testing.T) {
 		c := startChat(t, inMemory, with(func(cfg *config) { cfg.tls = certificate }))
 		join := func(certificate string) *wstest.Client {
 			t.Helper()
-			conn := tls.Client(c.dial(), anyCertificate)
+			conn := tls.Client(c.dial(), &tls.Config{InsecureSkipVerify: true})
 			client := wstest.Upgrade(t, conn, "/ws")
 			if got := conn.ConnectionState().PeerCertificates[0].Subject.CommonName; got != certificate {
 				t.Errorf("got certificate %q, want %q", got, certificate)
@@ -249,7 +246,7 @@ func TestLastWordsOverTLS(t *testing.T) {
 	certificate := newCertificate(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory, with(func(cfg *config) { cfg.tls = certificate }))
-		ann := wstest.Upgrade(t, tls.Client(c.dial(), anyCertificate), "/ws")
+		ann := wstest.Upgrade(t, tls.Client(c.dial(), &tls.Config{InsecureSkipVerify: true}), "/ws")
 		conn := corked{c.dial(), new(bufio.Writer)}
 		conn.out.Reset(conn.Conn)
 		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
@@ -279,7 +276,7 @@ func (c corked) Read(b []byte) (int, error) {
 // connection has at most 16 requests in progress.
 func TestHTTP2(t *testing.T) {
 	c := startChat(t, with(func(cfg *config) { cfg.tls = newCertificate(t) }))
-	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: anyCertificate}
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	defer transport.CloseIdleConnections()
 	for target, want := range map[string]int{"/": 200, "/assets/jquery.min.js": 200, "/ws": 426} {
 		r, _ := http.NewRequest("GET", "https://"+c.addr+target, nil)

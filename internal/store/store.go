@@ -27,7 +27,7 @@ import (
 	"example.com/chat/internal/stream"
 )
 
-// writeRest is the pause after a write, in multiples of the write's duration. At 3 the store is busy for at
+// writeRest is the pause after a write, in multiples of the write's duration. At 3 the store writes for at
 // most a quarter of the time, so other programs get the rest of the disk.
 const writeRest = 3
 

@@ -489,6 +489,32 @@ func TestEndedRooms(t *testing.T) {
 	}
 }
 
+// A room that ends while it waits is not written, even if its Hub still answers. It must not come back with
+// the next start.
+func TestWaitingRoomEnds(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, path, 100)
+		c.store.past = &slowFiles{files: c.store.past.(*files)}
+		c.open("slow").room.Offer(1)
+		synctest.Wait() // it is being written
+		for n := range 20 {
+			waiting := c.open(fmt.Sprint(n))
+			waiting.room.Offer(1)
+			waiting.room.End()
+		}
+		time.Sleep(time.Minute)
+		for n := range 20 {
+			c.end(fmt.Sprint(n))
+		}
+		c.close(nil)
+	})
+	s := open(t, path, 100)
+	if rooms := slices.Sorted(maps.Keys(read(t, s))); !slices.Equal(rooms, []string{"slow"}) || !s.Complete() {
+		t.Errorf("got rooms %q and complete %v, want the other room and complete", rooms, s.Complete())
+	}
+}
+
 // A room that is opened again under the name of one that has ended keeps its own file, even if End is called
 // late. Nothing of the old room is left.
 func TestReopenedRooms(t *testing.T) {
@@ -609,6 +635,26 @@ func TestIncompleteClose(t *testing.T) {
 		if got := text(read(t, s)["other"]); got != "line 0\n" {
 			t.Errorf("%s can't be written: another room has %q, want its line", name, got)
 		}
+	}
+}
+
+// A room that was opened again and can't be written is missing, although the old one of its name has ended.
+func TestIncompleteCloseOfReopenedRoom(t *testing.T) {
+	path := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := start(t, path, 100)
+		old := c.open("lobby")
+		old.halt()
+		c.open("lobby")
+		old.room.End()
+		if err := os.Mkdir(filepath.Join(path, "room-lobby.txt.tmp"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		c.close(nil)
+	})
+	if open(t, path, 100).Complete() {
+		t.Error("got complete, want not complete")
 	}
 }
 

@@ -1,7 +1,7 @@
 package stream
 
 import (
-	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +15,6 @@ import (
 func TestTextFrame(t *testing.T) {
 	for _, test := range []struct{ lines, header string }{
 		{"\n", "\x81\x00"},
-		{"one\n", "\x81\x03"},
 		{"one\n\ntwo\n", "\x81\x08"},
 		{strings.Repeat("x", 125) + "\n", "\x81\x7d"},
 		{strings.Repeat("x", 126) + "\n", "\x81\x7e\x00\x7e"},
@@ -30,96 +29,75 @@ func TestTextFrame(t *testing.T) {
 	}
 }
 
-// A frame that carries no lines is never joined.
-func TestNewFrame(t *testing.T) {
-	f := NewFrame(websocket.PongFrame, []byte("hi"))
-	if string(f.Bytes) != "\x8a\x02hi" || f.Lines != nil {
-		t.Errorf("got %q with the lines %q, want %q without lines", f.Bytes, f.Lines, "\x8a\x02hi")
-	}
-}
-
-// Join joins frames of lines that were said at one time, up to 64 KiB. A longer one remains alone, and so does a
-// frame without lines. The frames that were joined remain as they were.
+// Join joins frames of lines that were said at the same time, up to 64 KiB. A longer frame remains alone, and so does one
+// without lines. The frames that were joined remain as they were.
 func TestJoin(t *testing.T) {
-	text := func(at int64, size int) *Frame {
-		f := TextFrame([]byte(strings.Repeat("x", size-1) + "\n"))
-		f.At = at
-		return f
+	type said struct {
+		text string // "" for a control frame
+		at   int64
 	}
-	ping, short := NewFrame(websocket.PingFrame, nil), text(0, 2)
+	long := func(size int) string { return strings.Repeat("x", size-1) + "\n" }
 	for _, test := range []struct {
-		name   string
-		frames []*Frame
-		want   []int // number of frames in each message
+		name  string
+		given []said
+		want  []string // LINES@AT of each message
 	}{
-		{"one frame", []*Frame{short}, []int{1}},
-		{"three frames", []*Frame{short, short, short}, []int{3}},
-		{"empty lines", []*Frame{text(0, 1), text(0, 1)}, []int{2}},
-		{"64 KiB", []*Frame{text(0, 64<<10-2), short, short}, []int{2, 1}},
-		{"a byte more than 64 KiB", []*Frame{text(0, 64<<10-1), short, short}, []int{1, 2}},
-		{"a longer line", []*Frame{short, text(0, 1<<20), short, short}, []int{1, 1, 2}},
-		{"a control frame", []*Frame{ping, short, short, ping, ping, short}, []int{1, 2, 1, 1, 1}},
-		{"other times", []*Frame{short, short, text(5, 2), text(5, 2), text(6, 2), short}, []int{2, 2, 1, 1}},
+		{"one frame", []said{{"a\n", 0}}, []string{"1@0"}},
+		{"three frames, one of two lines", []said{{"a\n", 0}, {"\nb\n", 0}, {"\n", 0}}, []string{"4@0"}},
+		{"64 KiB", []said{{long(64<<10 - 2), 0}, {"a\n", 0}, {"b\n", 0}}, []string{"2@0", "1@0"}},
+		{"a byte more", []said{{long(64<<10 - 1), 0}, {"a\n", 0}, {"b\n", 0}}, []string{"1@0", "2@0"}},
+		{"a long line", []said{{"a\n", 0}, {long(1 << 20), 0}, {"b\n", 0}, {"c\n", 0}}, []string{"1@0", "1@0", "2@0"}},
+		{"control frames", []said{{}, {"a\n", 0}, {"b\n", 0}, {}, {}, {"c\n", 0}}, []string{"0@0", "2@0", "0@0", "0@0", "1@0"}},
+		{"other times", []said{{"a\n", 0}, {"b\n", 0}, {"c\n", 5}, {"d\n", 5}, {"e\n", 6}, {"f\n", 0}}, []string{"2@0", "2@5", "1@6", "1@0"}},
 	} {
-		var before []Frame
-		for _, f := range test.frames {
-			before = append(before, Frame{bytes.Clone(f.Bytes), bytes.Clone(f.Lines), f.At})
+		var frames []*Frame
+		var wantText, text, after string
+		for _, s := range test.given {
+			f := NewFrame(websocket.PingFrame, nil)
+			if s.text != "" {
+				f = TextFrame([]byte(s.text))
+			}
+			f.At = s.at
+			frames = append(frames, f)
+			wantText += s.text
 		}
+		var got []string
 		into := new(Frame)
-		rest, done := test.frames, 0
-		for i, n := range test.want {
+		for rest := frames; len(rest) > 0; {
 			var f *Frame
 			f, rest = Join(rest, into)
-			want := test.frames[done]
-			if n > 1 {
-				var all []byte
-				for _, f := range test.frames[done : done+n] {
-					all = append(all, f.Lines...)
-				}
-				want = TextFrame(all)
-				want.At = test.frames[done].At
-			}
-			done += n
-			if !bytes.Equal(f.Bytes, want.Bytes) || !bytes.Equal(f.Lines, want.Lines) || f.At != want.At || len(rest) != len(test.frames)-done {
-				t.Fatalf("%s: got message %d of %d bytes at %d, and %d more frames; want %d bytes at %d, and %d more", test.name,
-					i, len(f.Bytes), f.At, len(rest), len(want.Bytes), want.At, len(test.frames)-done)
-			}
-			if joined := f == into; joined != (n > 1) {
-				t.Errorf("%s: got message %d of %d frames in into: %v, want %v", test.name, i, n, joined, n > 1)
+			got = append(got, fmt.Sprint(lines.Count(f.Lines), "@", f.At))
+			text += string(f.Lines)
+			if f.Lines != nil && string(f.Bytes) != string(TextFrame(f.Lines).Bytes) {
+				t.Errorf("%s: got %.20q, want the lines %.20q", test.name, f.Bytes, f.Lines)
 			}
 		}
-		for i, f := range test.frames {
-			if !bytes.Equal(f.Bytes, before[i].Bytes) || !bytes.Equal(f.Lines, before[i].Lines) {
-				t.Errorf("%s: got frame %d changed, want it as it was", test.name, i)
-			}
+		for _, f := range frames {
+			after += string(f.Lines)
+		}
+		if !slices.Equal(got, test.want) || text != wantText || after != wantText {
+			t.Errorf("%s: got messages %q, text %.20q of frames %.20q; want %q, %.20q", test.name, got, text, after, test.want, wantText)
+		}
+		if n := testing.AllocsPerRun(10, func() { Join(frames, into) }); n > 0 {
+			t.Errorf("%s: got %v allocations in a Join into memory that was used before, want none", test.name, n)
 		}
 	}
 }
 
-// Join uses the memory of its second argument again.
-func TestJoinAllocatesNothing(t *testing.T) {
-	frames := slices.Repeat([]*Frame{TextFrame([]byte("hello\n"))}, 10)
-	into := new(Frame)
-	Join(frames, into)
-	if got := testing.AllocsPerRun(100, func() { Join(frames, into) }); got > 0 {
-		t.Errorf("got %v allocations, want none", got)
-	}
-}
-
-// WithoutLines removes the first lines of a frame and keeps the time.
+// WithoutLines removes the first lines from a frame, and keeps its time. The frame itself remains whole.
 func TestWithoutLines(t *testing.T) {
 	f := TextFrame([]byte("one\n\nthree\n"))
 	f.At = 7
 	for n, want := range []string{"one\n\nthree\n", "\nthree\n", "three\n"} {
 		got := f.WithoutLines(uint64(n))
-		if string(got.Lines) != want || got.At != 7 || len(got.Bytes) != 2+len(want)-1 || n == 0 && got != f {
+		if string(got.Lines) != want || string(got.Bytes[2:])+"\n" != want || got.At != 7 || (got == f) != (n == 0) {
 			t.Errorf("without %d lines: got %q at %d, want %q at 7", n, got.Lines, got.At, want)
 		}
 	}
 	if got := f.WithoutLines(3); got != nil {
-		t.Errorf("without all lines: got %q, want nil", got.Lines)
+		t.Errorf("without any line: got %q, want nil", got.Lines)
 	}
-	if lines.Count(f.Lines) != 3 {
-		t.Errorf("got the frame changed to %q", f.Lines)
+	if got := string(f.Lines); got != "one\n\nthree\n" {
+		t.Errorf("got the frame changed to %q", got)
 	}
 }

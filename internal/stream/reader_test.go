@@ -6,20 +6,18 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-
-	"example.com/chat/internal/lines"
 )
 
-// Read returns frames of at most limit bytes, of which each frame costs 24 beside its lines, but at least one frame. Its size
-// is that of the lines.
+// Read returns frames of at most limit bytes, but at least one. Each frame costs 24 bytes beside its lines. The size is that
+// of the lines.
 func TestReadLimit(t *testing.T) {
 	for _, test := range []struct {
 		size   int // of each frame, which is one line
 		limit  uint64
 		frames int
 	}{
-		{76, 1000, 10}, {76, 999, 9}, {76, 100, 1}, {76, 99, 1}, {76, 0, 1}, {1, 100, 4}, {1, 125, 5},
-		{1000, 10, 1}, {1000, 2047, 1}, {1000, 2048, 2}, {76, 1 << 20, 20},
+		{76, 1000, 10}, {76, 999, 9}, {76, 100, 1}, {76, 99, 1}, {76, 0, 1}, {76, 1 << 20, 20},
+		{1, 100, 4}, {1, 124, 4}, {1, 125, 5}, {1000, 10, 1}, {1000, 2047, 1}, {1000, 2048, 2},
 	} {
 		s := New(256)
 		for n := range 20 {
@@ -30,33 +28,30 @@ func TestReadLimit(t *testing.T) {
 		if len(entries) != test.frames || size != test.frames*test.size || r.Line() != uint64(test.frames) {
 			t.Errorf("%+v: got %d frames of %d bytes, up to line %d", test, len(entries), size, r.Line())
 		}
-		for i, e := range entries {
-			if e.At != int64(i) {
-				t.Errorf("%+v: got frame %d said at %d, want %d", test, i, e.At, i)
-			}
+		if last := entries[len(entries)-1]; last.At != int64(test.frames-1) {
+			t.Errorf("%+v: got the last frame said at %d, want %d", test, last.At, test.frames-1)
 		}
 	}
 }
 
-// A reader whose place lies within a frame reads the rest of that frame first. The frame in the stream remains whole.
+// The first frame of a read is cut if the reader's place lies within it. The frame in the stream remains whole.
 func TestReadWithinAFrame(t *testing.T) {
 	s := filled(256, 10)
 	r := s.NewReaderSince(s.Epoch() + ".7")
-	entries, _ := r.Read(s, 0)
-	if got := string(entries[0].Frame.Lines); len(entries) != 1 || got != said(7, 10) || r.Line() != 10 {
-		t.Errorf("got %d frames, %q, up to line %d; want the rest of the first frame", len(entries), got, r.Line())
+	entries, _ := r.Read(s, 1<<20)
+	if got := string(entries[0].Frame.Lines); len(entries) != 2 || got != numbered(7, 10) || !r.AtEnd(s) {
+		t.Errorf("got %d frames, first %q; want 2, first %q", len(entries), got, numbered(7, 10))
 	}
-	if got := string(s.entries[0].Frame.Lines); got != said(0, 10) {
-		t.Errorf("got the stream's frame %q, want it as it was", got)
+	if got := string(s.entries[0].Frame.Lines); got != numbered(0, 10) {
+		t.Errorf("got the stream's frame changed to %q", got)
 	}
-	r.Read(s, 1<<20)
-	if entries, size := r.Read(s, 1<<20); len(entries) != 0 || size != 0 || !r.AtEnd(s) {
+	if entries, size := r.Read(s, 1<<20); len(entries) != 0 || size != 0 {
 		t.Errorf("at the end: got %d frames of %d bytes, want none", len(entries), size)
 	}
 }
 
-// The lag of a connection is what was said since it came, less what it has read since then, as long as it has not caught up.
-// So it does not lag for the history, and a connection that gets a long one may read it as slowly as any other.
+// A connection lags by the bytes that were said since it came, less all that it has read since then. So it does not lag for
+// the history, and may take its time to read that. Once it has caught up with the stream, the history no longer counts.
 func TestLag(t *testing.T) {
 	s := New(256)
 	say := func(frames int) {
@@ -67,88 +62,79 @@ func TestLag(t *testing.T) {
 	say(10)
 	late, live := s.NewReaderSince(""), s.NewReader()
 	for i, test := range []struct {
-		said, read int        // frames, the latter by late
-		want       [2]int64 // of late and live
+		said, read int // frames; only late reads
+		late, live int64
 	}{
-		{0, 0, [2]int64{0, 0}},
-		{5, 0, [2]int64{500, 500}},
-		{0, 3, [2]int64{200, 500}},
-		{0, 3, [2]int64{0, 500}},
-		{2, 0, [2]int64{200, 700}},
-		{0, 11, [2]int64{0, 700}}, // it has caught up
-		{4, 0, [2]int64{400, 1100}},
-		{0, 1, [2]int64{300, 1100}},
+		{0, 0, 0, 0}, {5, 0, 500, 500}, {0, 3, 200, 500}, {0, 3, 0, 500}, {2, 0, 200, 700},
+		{0, 11, 0, 700}, {4, 0, 400, 1100}, {0, 1, 300, 1100},
 	} {
 		say(test.said)
 		for range test.read {
 			late.Read(s, 0)
 		}
-		if got := [2]int64{late.Lag(s), live.Lag(s)}; got != test.want {
-			t.Errorf("step %d: got lags %d, want %d", i, got, test.want)
+		if late.Lag(s) != test.late || live.Lag(s) != test.live {
+			t.Errorf("step %d: got lags %d and %d, want %d and %d", i, late.Lag(s), live.Lag(s), test.late, test.live)
 		}
 	}
-	live.Skip(s)
-	if !live.AtEnd(s) || live.Lag(s) != 0 {
-		t.Errorf("skipped: got a lag of %d, want 0", live.Lag(s))
+	if live.Skip(s); !live.AtEnd(s) || live.Lag(s) != 0 {
+		t.Errorf("after Skip: got a lag of %d, want 0 at the end", live.Lag(s))
 	}
 }
 
-// At random appends, trims, joins and reads, each reader gets each line from its place on, once and in order. The stream
-// holds the history, the lines that are needed, and less than a frame more.
+// Through appends, trims, joins and reads at random, each reader gets each line from its place on, once and in order. The
+// stream holds the history, the lines that are needed, and less than a frame more.
 func TestEveryReaderGetsEveryLine(t *testing.T) {
-	type client struct {
-		reader Reader
-		next   int
-	}
-	const longest = 30
-	for seed := range uint64(200) {
+	const longest = 30 // lines of a frame
+	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		history := random.IntN(3) * random.IntN(100)
 		s, end := New(history), 0
-		var clients []*client
-		for range 200 {
+		var readers []*Reader
+		read := func(r *Reader, limit uint64) {
+			from := int(r.Line())
+			entries, _ := r.Read(s, limit)
+			var got string
+			for _, e := range entries {
+				got += string(e.Frame.Lines)
+			}
+			if want := numbered(from, int(r.Line())); got != want || from < end && got == "" {
+				t.Fatalf("seed %d: got %q, want %q", seed, got, want)
+			}
+		}
+		for range 150 {
 			switch random.IntN(4) {
 			case 0:
 				n := 1 + random.IntN(longest)
-				s.Append(TextFrame([]byte(said(end, end+n))), 0)
+				s.Append(TextFrame([]byte(numbered(end, end+n))), 0)
 				end += n
 			case 1:
-				needed := end
-				for _, c := range clients {
-					needed = min(needed, int(c.reader.Line()))
+				needed := max(0, end-history)
+				for _, r := range readers {
+					needed = min(needed, int(r.Line()))
 				}
 				s.Trim(uint64(needed))
-				if first, want := int(s.start(0).Lines), min(needed, max(0, end-history)); first > want || first <= want-longest {
-					t.Fatalf("seed %d: got lines from %d on held, want from %d on", seed, first, want)
+				if first := int(s.start(0).Lines); first > needed || first <= needed-longest {
+					t.Fatalf("seed %d: got lines from %d on held, want from %d on", seed, first, needed)
 				}
 			case 2:
 				since := random.IntN(end + 1)
-				c := &client{s.NewReaderSince(fmt.Sprint(s.Epoch(), ".", since)), max(since, min(end, max(0, end-history)))}
-				if since < int(s.historyStart()) {
-					c.next = int(s.historyStart())
+				r := s.NewReaderSince(fmt.Sprint(s.Epoch(), ".", since))
+				if want := max(since, end-history); int(r.Line()) != want {
+					t.Fatalf("seed %d: got line %d, want %d", seed, r.Line(), want)
 				}
-				clients = append(clients, c)
-			default:
-				if len(clients) == 0 {
-					continue
-				}
-				c := clients[random.IntN(len(clients))]
-				entries, _ := c.reader.Read(s, random.Uint64N(2000))
-				for _, e := range entries {
-					n := lines.Count(e.Frame.Lines)
-					if got, want := string(e.Frame.Lines), said(c.next, c.next+n); got != want {
-						t.Fatalf("seed %d: got %q, want %q", seed, got, want)
-					}
-					c.next += n
-				}
-				if int(c.reader.Line()) != c.next {
-					t.Fatalf("seed %d: got place %d, want %d", seed, c.reader.Line(), c.next)
+				readers = append(readers, &r)
+			case 3:
+				if len(readers) > 0 {
+					read(readers[random.IntN(len(readers))], random.Uint64N(2000))
 				}
 			}
 		}
-		for _, c := range clients {
-			if got, want := readAll(s, &c.reader, 1000), said(c.next, end); got != want {
-				t.Fatalf("seed %d: got %q at the end, want %q", seed, got, want)
+		for _, r := range readers {
+			for !r.AtEnd(s) {
+				read(r, 1000)
+			}
+			if int(r.Line()) != end {
+				t.Errorf("seed %d: got line %d at the end, want %d", seed, r.Line(), end)
 			}
 		}
 	}
@@ -156,24 +142,21 @@ func TestEveryReaderGetsEveryLine(t *testing.T) {
 
 // A join takes the same memory, however long the history is.
 func TestJoinWithALongHistory(t *testing.T) {
-	const joins = 100
-	cost := func(lines int) uint64 {
-		s := New(lines)
-		f := TextFrame([]byte("hello\n"))
-		for range lines {
+	cost := func(history int) uint64 {
+		s, f := New(history), TextFrame([]byte("hello\n"))
+		for range history {
 			s.Append(f, 0)
 		}
-		since := fmt.Sprint(s.Epoch(), ".", lines/2)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		for range joins {
-			r := s.NewReaderSince(since)
+		for range 100 {
+			r := s.NewReaderSince(fmt.Sprint(s.Epoch(), ".", history/2))
 			r.Read(s, 64<<10)
 		}
 		runtime.ReadMemStats(&after)
-		return (after.TotalAlloc - before.TotalAlloc) / joins
+		return (after.TotalAlloc - before.TotalAlloc) / 100
 	}
-	if short, long := cost(1<<13), cost(1<<20); long > short*3/2 {
-		t.Errorf("got %d bytes with a long history, and %d with a short one; want about as many", long, short)
+	if short, long := cost(1<<13), cost(1<<17); long > short*3/2 {
+		t.Errorf("got %d bytes with a long history, want about %d as with a short one", long, short)
 	}
 }
