@@ -4,15 +4,11 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,29 +30,26 @@ const (
 	// pongWait is how long a peer may be silent.
 	pongWait = 60 * time.Second
 
-	// pingPeriod is the time after which a silent peer is pinged, and pinged again. It is a third of pongWait because
-	// a ping waits behind what is on its way to the peer, and on a slow line its pong may take most of pongWait.
+	// pingPeriod is the time after which a silent peer is pinged, and pinged again. It is a third of pongWait
+	// because a ping waits behind what is on its way to the peer, and on a slow line its pong may take most of
+	// pongWait.
 	pingPeriod = pongWait / 3
 
 	// closeWait is the time allowed for the peer to close the connection after our close frame. If the peer has
 	// hung up, it is the time in which the server reads what the peer sent before.
 	closeWait = 5 * time.Second
 
-	// writeLimit is the number of bytes in one write. A longer frame is written in parts, so that a sweep sees
-	// progress.
+	// writeLimit is the number of bytes in one write. A sweep sees progress after each part of a longer frame.
 	writeLimit = ws.MaxHeader + stream.JoinLimit
 
-	// writeBuffer is the number of bytes that the system may hold for a peer before a write waits. Linux takes
-	// twice that, and lets a write go on when a third of it is free: with 128 KiB, readers of 20 kB/s took 10 s
-	// for that.
+	// writeBuffer is the number of bytes that the system may hold for a peer before a write waits. Linux uses twice
+	// that, and a write goes on when a third of it is free. With 128 KiB that took readers of 20 kB/s 10 s.
 	writeBuffer = 64 << 10
 
 	// retryAfter is the number of seconds after which a client may ask again whether there is room.
 	retryAfter = "5"
 
-	// maxSince and maxForwardedFor are the numbers of bytes that are kept of ?since= and X-Forwarded-For. A
-	// position is shorter, and a log record need not be longer.
-	maxSince        = 64
+	// maxForwardedFor is the number of bytes that are logged of X-Forwarded-For.
 	maxForwardedFor = 100
 )
 
@@ -78,8 +71,8 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.chat.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
 }
 
-// accept makes a Conn of a request and starts its pumps, or returns why it refuses the request. After Hijack there
-// is no response to refuse with, so a connection that fails then is closed.
+// accept makes a Conn of a request, or returns why it refuses the request. After Hijack there is no response to
+// refuse with, so a connection that fails then is closed.
 func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
 	// A full chat is checked first. A browser hides from its page why a WebSocket was refused, so the page
 	// asks again with a plain GET.
@@ -98,13 +91,12 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	if refused != nil {
 		return refused
 	}
-	leave := func() { h.chat.leave(hub) }
 	socket, in, err := ws.Hijack(w)
 	if err != nil {
-		leave()
+		h.chat.leave(hub)
 		return &ws.HandshakeError{Status: http.StatusInternalServerError, Reason: "no hijacker", Text: err.Error()}
 	}
-	c := newConn(hub, socket, leave)
+	c := newConn(hub, socket, func() { h.chat.leave(hub) })
 	c.forwardedFor = forwardedFor(r)
 	if rate := h.chat.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
@@ -113,40 +105,11 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	return nil
 }
 
-// forwardedFor returns the beginning of X-Forwarded-For, in which a proxy names the client. The client may forge it.
+// forwardedFor returns the beginning of X-Forwarded-For, in which a proxy names the client. The client may
+// forge it.
 func forwardedFor(r *http.Request) string {
 	all := strings.Join(r.Header["X-Forwarded-For"], ", ")
 	return strings.Clone(all[:min(len(all), maxForwardedFor)])
-}
-
-// join is what a client asks for in its handshake.
-type join struct {
-	resumes bool   // with ?since=
-	since   string // EPOCH.SEQ
-	events  bool   // with ?events
-	sender  string // the ID in ?sender=ID.ACKED, or ""
-	acked   uint64 // the number of the last message that the sender knows to be acknowledged
-}
-
-// senderSyntax is the syntax of ?sender=.
-var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
-
-// parseJoin reads the query of a handshake. The strings that it returns don't keep the request in memory.
-func parseJoin(query url.Values) (join, *ws.HandshakeError) {
-	since := query.Get("since")
-	asked := join{resumes: query.Has("since"), since: strings.Clone(since[:min(len(since), maxSince)]), events: query.Has("events")}
-	if !query.Has("sender") {
-		return asked, nil
-	}
-	sender := query.Get("sender")
-	id, number, _ := strings.Cut(sender, ".")
-	acked, err := strconv.ParseUint(number, 10, 52) // JavaScript counts exactly up to 2^53
-	if err != nil || !senderSyntax.MatchString(sender) || !asked.events {
-		return asked, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
-			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", sender)}
-	}
-	asked.sender, asked.acked = strings.Clone(id), acked
-	return asked, nil
 }
 
 // Conn is one client's connection. Two goroutines serve it: readPump between the socket and the Hub, and
@@ -160,8 +123,8 @@ type Conn struct {
 	forwardedFor string
 	limiter      *ratelimit.Limiter // of messages; nil without -rate; readPump's
 
-	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it, which
-	// tells writePump to finish.
+	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it,
+	// which tells writePump to finish.
 	send chan delivery.Batch
 
 	// Written by readPump before it unregisters, and read by the Hub after that.
@@ -202,23 +165,10 @@ func newConn(hub *Hub, socket net.Conn, leave func()) *Conn {
 	return c
 }
 
-// serve registers c, answers the handshake r and starts the pumps. If that fails it closes c. The client's
-// frames come from in.
-//
-// The Conn is in the Hub before the answer is written, so the client misses no line that is broadcast after it reads
-// the answer.
+// serve answers the handshake r and starts the pumps, or closes c if that fails. The client's frames come from in.
 func (c *Conn) serve(r *http.Request, in io.Reader, asked join, maxMessage int) {
-	select {
-	case c.hub.register <- registration{c, asked}:
-	case <-c.hub.done:
-		c.close()
-		return
-	}
-	c.writes.Begin()
-	messages, err := ws.Accept(r, c.socket, socketReader{c, in}, maxMessage, c.pong)
-	c.writes.End(0)
+	messages, err := c.open(r, in, asked, maxMessage)
 	if err != nil {
-		c.unregister()
 		c.close()
 		return
 	}
@@ -227,8 +177,25 @@ func (c *Conn) serve(r *http.Request, in io.Reader, asked join, maxMessage int) 
 	go c.readPump(messages)
 }
 
-// socketReader reads a Conn's socket for readPump. Once the Hub drains, it ends with errGoingAway when the peer has nothing
-// more in flight.
+// open registers c and answers the handshake. The Conn is in the Hub before the answer is written, so the client
+// misses no line that is broadcast after it reads the answer.
+func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (*ws.Reader, error) {
+	select {
+	case c.hub.register <- registration{c, asked}:
+	case <-c.hub.done:
+		return nil, net.ErrClosed
+	}
+	c.writes.Begin()
+	messages, err := ws.Accept(r, c.socket, socketReader{c, in}, maxMessage, c.pong)
+	c.writes.End(0)
+	if err != nil {
+		c.unregister()
+	}
+	return messages, err
+}
+
+// socketReader reads a Conn's socket for readPump. Once the Hub drains, it ends with errGoingAway when the peer
+// has nothing more in flight.
 type socketReader struct {
 	conn *Conn
 	in   io.Reader // what the peer sent before Hijack, then the socket
@@ -248,9 +215,9 @@ func (r socketReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readDraining reads until the peer has been silent for drainIdle, twice, because a line may have come just before the
-// first time. A timeout that this goroutine notices late does not count: it had no processor, and a line may have come
-// meanwhile.
+// readDraining reads until the peer has been silent for drainIdle, twice, because a line may have come just
+// before the first time. A timeout that this goroutine notices late does not count: it had no processor, and a
+// line may have come meanwhile.
 func (r socketReader) readDraining(p []byte) (int, error) {
 	for idle := 0; idle < 2 && time.Now().Before(r.conn.hub.drainDeadline); {
 		deadline := time.Now().Add(drainIdle)
@@ -269,7 +236,8 @@ func (r socketReader) readDraining(p []byte) (int, error) {
 // readPump hands the client's messages to the Hub until reading fails. Then it reads the socket to its end and
 // closes it.
 //
-// Between messages it waits in Wait: the fewer calls deep a goroutine waits, the less stack an idle connection takes.
+// Between messages it waits in Wait: the fewer calls deep a goroutine waits, the less stack an idle connection
+// takes.
 func (c *Conn) readPump(messages *ws.Reader) {
 	err := messages.Wait()
 	for err == nil {
@@ -299,13 +267,14 @@ func (c *Conn) forward(messages *ws.Reader) error {
 	return net.ErrClosed
 }
 
-// readLines reads a message and, without -rate, any more that are buffered. Each becomes a line, with spaces for its line breaks
-// and a line break at its end. There may be lines beside an error.
+// readLines reads a message and, without -rate, any more that are buffered. Each becomes a line, with spaces
+// for its line breaks and a line break at its end. There may be lines beside an error.
 func (c *Conn) readLines(messages *ws.Reader) (text []byte, err error) {
 	for more := true; more; more = c.limiter == nil && len(text) < pending.Enough && messages.Ready() {
 		start := len(text)
 		var opcode byte
-		text, opcode, err = messages.AppendMessage(slices.Grow(text, messages.Buffered()+1)) // one allocation for all that is buffered
+		text = slices.Grow(text, messages.Buffered()+1) // for all that is buffered
+		text, opcode, err = messages.AppendMessage(text)
 		if err != nil {
 			return text, err
 		}
@@ -373,8 +342,8 @@ func (c *Conn) logClose() {
 	}
 }
 
-// close closes the connection and leaves the room. It is called once: at the end of readPump, or by serve if it starts
-// no pumps.
+// close closes the connection and leaves the room. It is called once: at the end of readPump, or by serve if it
+// starts no pumps.
 func (c *Conn) close() {
 	c.transport.Close()
 	c.leave()
@@ -389,8 +358,8 @@ func (c *Conn) pong(payload []byte) error {
 	return nil
 }
 
-// writePump writes what the Hub sends, until the Hub closes send or a write fails. After a failed write it only empties
-// the queue, because readPump may still read what the peer sent before it hung up.
+// writePump writes what the Hub sends, until the Hub closes send or a write fails. After a failed write it only
+// empties the queue, because readPump may still read what the peer sent before it hung up.
 func (c *Conn) writePump() {
 	defer c.writing.Done()
 	if err := c.writeQueue(); errors.Is(err, os.ErrDeadlineExceeded) {

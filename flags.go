@@ -38,8 +38,8 @@ var defaults = config{addr: ":8080", maxMessage: 4096, history: 256, rooms: 1000
 // maxTitle is the number of characters in -title.
 const maxTitle = 60
 
-// parseFlags reads the command line. An error is one line that names the flag, its value, and what would be right. It
-// is flag.ErrHelp if the user asks for help, which parseFlags then writes to help.
+// parseFlags reads the command line. An error is one line that names the flag, its value, and what would be
+// right. It is flag.ErrHelp if the user asks for help, which parseFlags then writes to help.
 func parseFlags(args []string, help io.Writer) (config, error) {
 	cfg := defaults
 	var cert, key string

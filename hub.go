@@ -49,8 +49,8 @@ type Hub struct {
 	kept     *store.Room // the room in -state; nil without
 
 	// Set before run, with -relay only.
-	publish   func(room string, text []byte, at time.Time) (origin string, first uint64) // gives local lines to the relay
-	delivered func() once.Marks                                                          // the marks of a new room
+	publish   publisher
+	delivered func() once.Marks // returns the marks of lines that a new room must not say again
 
 	// Any goroutine sends on these, until done is closed.
 	register   chan registration   // new connections
@@ -77,9 +77,13 @@ type Hub struct {
 	pace        pace.Pace
 	timer       *time.Timer // fires at due
 	due         time.Time   // when the next flush is due; zero if the timer does not run
-	heldSince   time.Time   // since when lines are held for lagging connections, or zero
+	hold        metrics.Hold
 	countIn     int         // sweeps until the next people count
 }
+
+// publisher gives local lines of a room to the relay, which owns text afterwards. It returns the number of the
+// first line, and the origin that numbers it.
+type publisher func(room string, text []byte, at time.Time) (origin string, first uint64)
 
 // registration is a new connection, and what its client asked for.
 type registration struct {
@@ -184,8 +188,8 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	return true
 }
 
-// add registers c. The first message to a client that comes back with a position tells where it goes on, and the first
-// event how many people there are.
+// add registers c. The first message to a client that comes back with a position tells where it goes on, and
+// the first event how many people there are.
 func (h *Hub) add(c *Conn, asked join) {
 	h.connections[c] = true
 	h.localPeople.Store(int64(len(h.connections)))
@@ -268,7 +272,7 @@ func (h *Hub) flushWhenDue() {
 	if h.isDraining() && h.drainDeadline.Before(due) {
 		due = h.drainDeadline
 	}
-	h.noteHeld(due.After(now))
+	h.hold.Note(due.After(now), h.counters)
 	if written := h.pace.WrittenBy(); !h.pending.Full() && due.Before(written) {
 		due = written
 	}
@@ -279,18 +283,6 @@ func (h *Hub) flushWhenDue() {
 	if !h.pending.Empty() && due != h.due {
 		h.due = due
 		h.timer.Reset(due.Sub(now))
-	}
-}
-
-// noteHeld counts how often lines are held for lagging connections, and for how many seconds.
-func (h *Hub) noteHeld(held bool) {
-	switch {
-	case held && h.heldSince.IsZero():
-		h.heldSince = time.Now()
-		h.counters.Throttled.Add(1)
-	case !held && !h.heldSince.IsZero():
-		h.counters.ThrottledSeconds.Add(time.Since(h.heldSince).Seconds())
-		h.heldSince = time.Time{}
 	}
 }
 
@@ -375,8 +367,8 @@ func (h *Hub) sendControl(c *Conn, f *stream.Frame) {
 	}
 }
 
-// sweep looks at every connection. It pings a silent one, and drops one that has been silent for pongWait or blocked
-// in a write for writeWait.
+// sweep looks at every connection. It pings a silent one, and drops one that has been silent for pongWait or
+// blocked in a write for writeWait.
 func (h *Hub) sweep() {
 	ping := stream.NewFrame(websocket.PingFrame, nil)
 	found := pace.NewSurvey(h.stream.End().Lines)

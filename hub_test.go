@@ -141,8 +141,8 @@ func TestSlowPeerIsDropped(t *testing.T) {
 	})
 }
 
-// A peer that reads nothing, or next to nothing, is cut off after 10 s in one write and counted as slow. A peer from
-// which nothing comes for 60 s is counted as idle. The other connections notice nothing.
+// A peer that reads nothing, or next to nothing, is cut off after 10 s in one write and counted as slow. A peer
+// from which nothing comes for 60 s is counted as idle. The other connections notice nothing.
 func TestDroppedPeersAreCounted(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -321,8 +321,8 @@ func passBy(t *testing.T, addr string, visit int) {
 	}
 }
 
-// Fifty peers that don't read hold at most 16 MiB of lines together, and what their writePumps are writing. When they
-// are gone, their memory is free.
+// Fifty peers that don't read hold at most 16 MiB of lines together, and what their writePumps are writing.
+// When they are gone, their memory is free.
 func TestStuckPeersPinLittleMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const stuck, held, buffers = 50, 16<<20 + 256*4096, 50 * (64 << 10)
@@ -366,8 +366,9 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// A peer that reads 32 KiB/s, bit by bit or in lumps of up to ten seconds, is not dropped beside a flood of lines of
-// any length, and the flood goes on with 32 KiB/s. internal/pace has the same in numbers, for more patterns.
+// A peer that reads 32 KiB/s, bit by bit or in lumps of up to ten seconds, is not dropped beside a flood of
+// lines of any length, and the flood goes on with 32 KiB/s. internal/pace has the same in numbers, for more
+// patterns.
 func TestReadersAreNotDropped(t *testing.T) {
 	const lump, most = 9900 * time.Millisecond, 16 << 20
 	for _, test := range []struct {
@@ -629,8 +630,8 @@ func TestHeldLinesGoAtOnce(t *testing.T) {
 	}
 }
 
-// A client that comes back with a position gets what it missed, and then what is said. Anything else in ?since= gets
-// the whole history. internal/stream has a table of positions.
+// A client that comes back with a position gets what it missed, and then what is said. Anything else in ?since=
+// gets the whole history. internal/stream has a table of positions.
 func TestComingBack(t *testing.T) {
 	c := startChat(t)
 	ann := c.join("/ws")
@@ -667,8 +668,8 @@ func TestPastOfAStuckPeer(t *testing.T) {
 	})
 }
 
-// A client that loses its connection in the middle of a flood, and comes back, hears every line at its position, and
-// all of them if the history is long enough.
+// A client that loses its connection in the middle of a flood, and comes back, hears every line at its
+// position, and all of them if the history is long enough.
 func TestSeam(t *testing.T) {
 	t.Parallel()
 	for _, history := range []int{1000, 1 << 20} {
@@ -732,8 +733,8 @@ func hearInto(p *wstest.Client, lines []string) {
 	}
 }
 
-// END in the position counts a line that the Hub has not broadcast when the client comes. The client may have said it
-// itself, on the connection that it lost.
+// END in the position counts a line that the Hub has not broadcast when the client comes. The client may have
+// said it itself, on the connection that it lost.
 func TestPendingLinesAreBeforeEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory)
@@ -874,8 +875,8 @@ func readAck(t testing.TB, p *wstest.Client) uint64 {
 	}
 }
 
-// A sender gets the acknowledgement of its message before the line. What it sends again is not said again, on any of
-// its connections. internal/once has this in numbers.
+// A sender gets the acknowledgement of its message before the line. What it sends again is not said again, on
+// any of its connections. internal/once has this in numbers.
 func TestSender(t *testing.T) {
 	c := startChat(t)
 	other := c.join("/ws")
@@ -934,7 +935,8 @@ func TestRepeatsOnly(t *testing.T) {
 	})
 }
 
-// Senders flood a room over connections that are cut again and again. Each of their messages is said once, in order.
+// Senders flood a room over connections that are cut again and again. Each of their messages is said once, in
+// order.
 func TestSendersWhoAreCutOff(t *testing.T) {
 	c := startChat(t)
 	const senders, messages = 8, 4000
@@ -1051,8 +1053,8 @@ func TestStopHearsThoseWhoDoNotRead(t *testing.T) {
 	})
 }
 
-// A stopping chat hears a peer that never pauses for 5 s. A silent peer gets its close frame after 0.2 s, even beside
-// a stuck one.
+// A stopping chat hears a peer that never pauses for 5 s. A silent peer gets its close frame after 0.2 s, even
+// beside a stuck one.
 func TestStopTakesTime(t *testing.T) {
 	t.Run("a speech", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -1102,8 +1104,8 @@ func TestStopTakesTime(t *testing.T) {
 	})
 }
 
-// Peers that are silent, stuck, half connected or in the middle of a frame hold a stop for at most 10.2 s, even where
-// nothing but the close frame is to be written.
+// Peers that are silent, stuck, half connected or in the middle of a frame hold a stop for at most 10.2 s, even
+// where nothing but the close frame is to be written.
 func TestStopIsBounded(t *testing.T) {
 	for _, lines := range []int{0, 10} {
 		synctest.Test(t, func(t *testing.T) {

@@ -1,8 +1,9 @@
 // Command chat serves a web chat on golang.org/x/net/websocket.
 //
-// The program mirrors the older chat example of gorilla/websocket. A wsHandler makes a Conn of each WebSocket, with two
-// goroutines: readPump hands what the client says to the room's Hub, and writePump writes what the Hub sends. What
-// the example does not have, such as resuming, rooms, relays and persistence, is in packages under internal.
+// The program mirrors the older chat example of gorilla/websocket. A wsHandler makes a Conn of each WebSocket,
+// with two goroutines: readPump hands what the client says to the room's Hub, and writePump writes what the Hub
+// sends. What the example does not have, such as resuming, rooms, relays and persistence, is in packages under
+// internal.
 package main
 
 import (
@@ -25,8 +26,9 @@ import (
 )
 
 const (
-	// minHeap is the number of bytes of heap and stacks below which the garbage collector does not run. Joins leave garbage, and a
-	// small heap that is collected at each gcPercent of growth costs 1.3 times the CPU of a join (bench/RESULTS.md).
+	// minHeap is the number of bytes of heap and stacks below which the garbage collector does not run. Joins
+	// leave garbage, and a small heap that is collected at each gcPercent of growth costs 1.3 times the CPU of
+	// a join (bench/RESULTS.md).
 	minHeap = 32 << 20
 
 	// gcPercent is the growth at which a larger heap is collected. Such a heap is mostly idle connections, and
@@ -101,8 +103,8 @@ func run(cfg config) error {
 	return err
 }
 
-// stopOnSignal calls stop at the first SIGINT or SIGTERM, and ends the process at the second. It does not reset the signals
-// instead, because a program that was started with SIGINT ignored would then ignore the second one.
+// stopOnSignal calls stop at the first SIGINT or SIGTERM, and ends the process at the second. It does not reset
+// the signals instead, because a program that was started with SIGINT ignored would then ignore the second one.
 func stopOnSignal(stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -112,8 +114,8 @@ func stopOnSignal(stop func()) {
 	os.Exit(128 + int(second.(syscall.Signal)))
 }
 
-// serve runs c, and serves it on listener, and its relay on relays unless that is nil, until ctx is done. Then it waits
-// until c has stopped. It returns the listener's error.
+// serve runs c, and serves it on listener, and its relay on relays unless that is nil, until ctx is done. Then
+// it waits until c has stopped. It returns the listener's error.
 func serve(ctx context.Context, listener, relays net.Listener, c *chat) error {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup

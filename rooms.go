@@ -118,8 +118,8 @@ func (r *chat) openStore() (records map[string]stream.Record, relayState []byte,
 	return records, relayState, nil
 }
 
-// openLocked opens a new room. While there are too many, it ends those that have been empty for longest. Many may be
-// too many after a restart with a smaller -rooms.
+// openLocked opens a new room. While there are too many, it ends those that have been empty for longest. Many
+// may be too many after a restart with a smaller -rooms.
 func (r *chat) openLocked(name string) *room {
 	for r.crowdedLocked() && r.longestEmptyLocked() != nil {
 		r.endLocked(r.longestEmptyLocked())
@@ -245,8 +245,8 @@ func (r *chat) expire() {
 	}
 }
 
-// Deliver hands lines of another chat to the Hub of their room. The room opens as if somebody had entered and left it. It
-// implements relayserver.Chat.
+// Deliver hands lines of another chat to the Hub of their room. The room opens as if somebody had entered and
+// left it. It implements relayserver.Chat.
 func (r *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
 	lines := pending.Remote{Origin: b.Origin, First: b.First, Count: b.Count}
 	if b.Text != nil {
@@ -309,11 +309,11 @@ func (r *chat) SetRemotePeople(people map[string]int) {
 	}
 }
 
-// run ends rooms that have been empty for long, runs the store, and serves the relay on relays unless that is nil, until ctx
-// is done. Then it stops, and returns when all connections are closed.
+// run ends rooms that have been empty for long, runs the store, and serves the relay on relays unless that is
+// nil, until ctx is done. Then it stops, and returns when all connections are closed.
 //
-// A stop goes from people to the disk. The Hubs drain and stop, the relay fetches the last lines, and the store writes
-// both, so that each step has all that the step before it left.
+// A stop goes from people to the disk. The Hubs drain and stop, the relay fetches the last lines, and the store
+// writes both, so that each step has all that the step before it left.
 func (r *chat) run(ctx context.Context, relays net.Listener) {
 	var storing, relaying sync.WaitGroup
 	storing.Go(func() { r.store.Run(ctx) })

@@ -58,8 +58,8 @@ func TestRooms(t *testing.T) {
 	}
 }
 
-// A room keeps its position for five minutes after the last connection, and ends within 10 s more. The nameless room
-// does not end.
+// A room keeps its position for five minutes after the last connection, and ends within 10 s more. The nameless
+// room does not end.
 func TestEmptyRoomEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory)
@@ -89,8 +89,8 @@ func TestEmptyRoomEnds(t *testing.T) {
 	})
 }
 
-// At the limit, the room that has been empty for longest makes room for another one. If none is empty, the handshake is
-// refused and says so.
+// At the limit, the room that has been empty for longest makes room for another one. If none is empty, the
+// handshake is refused and says so.
 func TestRoomLimit(t *testing.T) {
 	c := startChat(t, with(func(cfg *config) { cfg.rooms = 2 }))
 	a, b, here := c.join("/a/ws"), c.join("/b/ws"), c.join("/ws")
@@ -157,8 +157,8 @@ func crash(t testing.TB, dir string) {
 	}
 }
 
-// With -state, rooms continue after a restart. A client that comes back misses nothing, gets nothing twice, and finds the
-// same epoch, even in a room in which nothing was said. Times and senders survive, too.
+// With -state, rooms continue after a restart. A client that comes back misses nothing, gets nothing twice, and
+// finds the same epoch, even in a room in which nothing was said. Times and senders survive, too.
 func TestRestart(t *testing.T) {
 	for _, test := range []struct {
 		room string
@@ -240,8 +240,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// Lines are on the disk 3 s after they were said, the files of rooms that have ended are gone, and nothing is written while
-// nothing is said.
+// Lines are on the disk 3 s after they were said, the files of rooms that have ended are gone, and nothing is
+// written while nothing is said.
 func TestStoring(t *testing.T) {
 	dir, state := stored(t)
 	file := filepath.Join(dir, "room-lobby.txt")
@@ -273,8 +273,8 @@ func TestStoring(t *testing.T) {
 	})
 }
 
-// A stop that can't store the last lines counts as a crash, and a start that fails does not make a crash of the stop
-// before it.
+// A stop that can't store the last lines counts as a crash, and a start that fails does not make a crash of the
+// stop before it.
 func TestIncompleteStop(t *testing.T) {
 	for _, test := range []struct {
 		name, obstacle string
@@ -315,7 +315,8 @@ func TestIncompleteStop(t *testing.T) {
 	}
 }
 
-// If more rooms were stored than there may be now, all of them open. The next new room ends those that are too many.
+// If more rooms were stored than there may be now, all of them open. The next new room ends those that are too
+// many.
 func TestFewerRooms(t *testing.T) {
 	_, state := stored(t)
 	c := startChat(t, state)
@@ -426,7 +427,8 @@ func TestRemoteLinesComeOnce(t *testing.T) {
 	})
 }
 
-// A new room does not say what was delivered before it, so a room that has ended and opens again says nothing twice.
+// A new room does not say what was delivered before it, so a room that has ended and opens again says nothing
+// twice.
 func TestRoomOpenedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory, connectable)
@@ -497,7 +499,8 @@ func TestRoomWithRemotePeople(t *testing.T) {
 	})
 }
 
-// holdLines makes a room hold lines: a client that does not read lags by more than 512 KiB. It returns both clients.
+// holdLines makes a room hold lines: a client that does not read lags by more than 512 KiB. It returns both
+// clients.
 func holdLines(c *testChat) (stuck, reader *wstest.Client) {
 	c.t.Helper()
 	stuck, reader = c.join("/ws"), c.join("/ws")
@@ -505,8 +508,8 @@ func holdLines(c *testChat) (stuck, reader *wstest.Client) {
 	return stuck, reader
 }
 
-// deliverMany delivers numbered lines of size bytes until Deliver fails. It returns how many it has delivered, which grows,
-// and a function that waits for its end.
+// deliverMany delivers numbered lines of size bytes until Deliver fails. It returns how many it has delivered,
+// which grows, and a function that waits for its end.
 func deliverMany(c *testChat, n, size int) (delivered *atomic.Int64, wait func()) {
 	delivered = new(atomic.Int64)
 	var delivering sync.WaitGroup
@@ -616,8 +619,8 @@ func TestDeliverEnds(t *testing.T) {
 	})
 }
 
-// After a restart with -state the chat has the same origin, and still has the lines that no relay has asked for. After a crash
-// it says neither its own lines nor those of other chats again that are stored.
+// After a restart with -state the chat has the same origin, and still has the lines that no relay has asked
+// for. After a crash it says neither its own lines nor those of other chats again that are stored.
 func TestRestartWithARelay(t *testing.T) {
 	dir, state := stored(t)
 	start := func() (c *testChat, snapshot string) {

@@ -2,14 +2,18 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"example.com/chat/assets"
 	"example.com/chat/internal/connlimit"
+	"example.com/chat/internal/ws"
 )
 
 const (
@@ -19,6 +23,9 @@ const (
 	// httpBusyTime is how long a request may take while there are more connections. After a restart all clients
 	// come at once, and each of them has that time for its handshake.
 	httpBusyTime = 2 * time.Second
+
+	// maxSince is the number of bytes that are kept of ?since=. Positions are shorter.
+	maxSince = 64
 )
 
 // newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
@@ -39,8 +46,8 @@ func newServer(c *chat) *http.Server {
 	return server
 }
 
-// newMux returns the addresses of the chat. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws, and those of
-// the nameless room / and /ws.
+// newMux returns the addresses of the chat. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws,
+// and those of the nameless room / and /ws.
 func newMux(c *chat) *http.ServeMux {
 	mux := http.NewServeMux()
 	for name, file := range assets.Files() {
@@ -60,9 +67,10 @@ func newMux(c *chat) *http.ServeMux {
 	return mux
 }
 
-// inRoom returns a handler that passes requests with a valid room name on to next. If next is nil, or the name has letters
-// in upper case, the handler redirects to the room's right address. That address is relative, because a proxy may serve the chat below a
-// path; up leads from the request's address to the parent of the rooms.
+// inRoom returns a handler that passes requests with a valid room name on to next. If next is nil, or the name
+// has letters in upper case, the handler redirects to the room's right address. That address is relative,
+// because a proxy may serve the chat below a path; up leads from the request's address to the parent of the
+// rooms.
 func inRoom(up string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := r.PathValue("room")
@@ -79,6 +87,36 @@ func inRoom(up string, next http.Handler) http.Handler {
 			w.WriteHeader(http.StatusMovedPermanently)
 		}
 	})
+}
+
+// join is what a client asks for in its handshake.
+type join struct {
+	resumes bool   // with ?since=
+	since   string // EPOCH.SEQ
+	events  bool   // with ?events
+	sender  string // the ID in ?sender=ID.ACKED, or ""
+	acked   uint64 // the number of the last message that the sender knows to be acknowledged
+}
+
+// senderSyntax is the syntax of ?sender=.
+var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
+
+// parseJoin reads the query of a handshake. The strings that it returns don't keep the request in memory.
+func parseJoin(query url.Values) (join, *ws.HandshakeError) {
+	since := query.Get("since")
+	asked := join{resumes: query.Has("since"), since: strings.Clone(since[:min(len(since), maxSince)]), events: query.Has("events")}
+	if !query.Has("sender") {
+		return asked, nil
+	}
+	sender := query.Get("sender")
+	id, number, _ := strings.Cut(sender, ".")
+	acked, err := strconv.ParseUint(number, 10, 52) // JavaScript counts exactly up to 2^53
+	if err != nil || !senderSyntax.MatchString(sender) || !asked.events {
+		return asked, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
+			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", sender)}
+	}
+	asked.sender, asked.acked = strings.Clone(id), acked
+	return asked, nil
 }
 
 // securityHeaders sets headers that forbid content sniffing and, unless next relaxes the policy, all loading.

@@ -37,9 +37,10 @@ type Batch struct {
 
 // Delivery is the side of one connection's queue that sends. Only the goroutine of its Hub uses it.
 //
-// A send on the queue never blocks. A connection that has maxBatches in its queue is behind, and nothing is sent to one
-// that is behind until its writer, which has then received the last batch, asks for more. Only Finish sends
-// regardless, and it is called once. A send that would block panics, because the room would wait for ever.
+// A send on the queue never blocks. A connection that has maxBatches in its queue is behind, and nothing is
+// sent to one that is behind until its writer, which has then received the last batch, asks for more. Only
+// Finish sends regardless, and it is called once. A send that would block panics, because the room would wait
+// for ever.
 type Delivery struct {
 	queue   chan<- Batch
 	reader  stream.Reader   // the connection's place in the stream
@@ -77,14 +78,15 @@ func (d *Delivery) Behind() bool { return d.behind }
 // Idle reports whether nothing waits for the connection.
 func (d *Delivery) Idle() bool { return !d.behind && len(d.queue) == 0 }
 
-// Lag returns the number of bytes of s that the connection was not sent, without those that were said before it came.
+// Lag returns the number of bytes of s that the connection was not sent, without those that were said before it
+// came.
 func (d *Delivery) Lag(s *stream.Stream) int64 { return d.reader.Lag(s) }
 
 // Line returns the first line of the stream that the connection needs.
 func (d *Delivery) Line() uint64 { return d.reader.Line() }
 
-// Push sends the newest frame of s, which is the only one in shared, unless the connection is behind. All connections may
-// share the slice.
+// Push sends the newest frame of s, which is the only one in shared, unless the connection is behind. All
+// connections may share the slice.
 func (d *Delivery) Push(s *stream.Stream, shared []*stream.Frame) {
 	if d.behind {
 		return
@@ -128,8 +130,8 @@ func (d *Delivery) Count(s *stream.Stream, people int, count *stream.Frame) {
 	}
 }
 
-// Rest returns all frames of s that the connection was not sent, and the acknowledgement of all messages that came from it. Its caller
-// drops the connection.
+// Rest returns all frames of s that the connection was not sent, and the acknowledgement of all messages that
+// came from it. Its caller drops the connection.
 func (d *Delivery) Rest(s *stream.Stream) (frames []*stream.Frame) {
 	if d.behind {
 		entries, _ := d.reader.Read(s, math.MaxUint64)
@@ -169,8 +171,8 @@ func (d *Delivery) put(b Batch) {
 	}
 }
 
-// next returns the next batch of a connection that was behind: the control frames that waited, an event with what the client
-// is to know before the lines, and the lines of entries.
+// next returns the next batch of a connection that was behind: the control frames that waited, an event with
+// what the client is to know before the lines, and the lines of entries.
 func (d *Delivery) next(entries []stream.Entry) (frames []*stream.Frame) {
 	frames, d.control = d.control, nil
 	if d.events {

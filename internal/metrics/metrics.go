@@ -46,6 +46,22 @@ func (c *Counters) FanOut(lines, size, connections int) {
 	c.BytesSent.Add(int64(size) * int64(connections))
 }
 
+// Hold counts the times at which a Hub holds lines for lagging connections, and how long they are. One goroutine at
+// a time may use it.
+type Hold struct{ since time.Time }
+
+// Note notes whether the Hub holds lines now.
+func (h *Hold) Note(held bool, c *Counters) {
+	switch {
+	case held && h.since.IsZero():
+		h.since = time.Now()
+		c.Throttled.Add(1)
+	case !held && !h.since.IsZero():
+		c.ThrottledSeconds.Add(time.Since(h.since).Seconds())
+		h.since = time.Time{}
+	}
+}
+
 // Vars returns the counters under the names that /debug/vars shows.
 func (c *Counters) Vars() *expvar.Map {
 	vars := new(expvar.Map)

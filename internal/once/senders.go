@@ -122,8 +122,8 @@ func (s *Senders) Commit() {
 // Acked returns the number of the sender's last acknowledged message.
 func (x *Session) Acked() uint64 { return uint64(x.sender.acked) }
 
-// TakeAck returns the number of the last acknowledged message if the client has not been told it on this connection.
-// The caller must tell the client.
+// TakeAck returns the number of the last acknowledged message if the client has not been told it on this
+// connection. The caller must tell the client.
 func (x *Session) TakeAck() (acked uint64, ok bool) {
 	if x.ackSent == x.sender.acked {
 		return 0, false
@@ -132,7 +132,8 @@ func (x *Session) TakeAck() (acked uint64, ok bool) {
 	return uint64(x.ackSent), true
 }
 
-// TakeLastAck is TakeAck for a connection that is about to end: the caller commits what was received right after it.
+// TakeLastAck is TakeAck for a connection that is about to end: the caller commits what was received right
+// after it.
 func (x *Session) TakeLastAck() (acked uint64, ok bool) {
 	if x.ackSent == x.sender.received {
 		return 0, false

@@ -34,7 +34,8 @@ func gulps(speed int64) pattern {
 	return pattern{bytes: 100_000, every: 100_000 * time.Second / time.Duration(speed), buffer: 128 << 10}
 }
 
-// conn is a simulated connection. Its bytes go from the stream to the queue, the batch, the write, the buffer and the peer.
+// conn is a simulated connection. Its bytes go from the stream to the queue, the batch, the write, the buffer
+// and the peer.
 type conn struct {
 	pattern
 	next     int   // index of the frame after the queue
@@ -158,7 +159,8 @@ func (r *room) sweep() {
 	})
 }
 
-// speak has people speak in the current step. A flood is never held below 32 KiB/s, and what is said at a rate not at all.
+// speak has people speak in the current step. A flood is never held below 32 KiB/s, and what is said at a rate
+// not at all.
 func (r *room) speak() {
 	for range 100 { // more is more than the processors can do
 		due := r.now
@@ -206,8 +208,8 @@ func (r *room) expect(n int, want string) {
 	}
 }
 
-// A connection that reads 32 KiB/s, steadily or in lumps of up to 10 s, is not dropped, even if it first gets a long
-// history, and while others come and go. The room has at least 32 KiB/s meanwhile.
+// A connection that reads 32 KiB/s, steadily or in lumps of up to 10 s, is not dropped, even if it first gets a
+// long history, and while others come and go. The room has at least 32 KiB/s meanwhile.
 func TestReadersAreNotDropped(t *testing.T) {
 	type row struct {
 		name    string
@@ -266,8 +268,8 @@ func TestReadersAreNotDropped(t *testing.T) {
 	}
 }
 
-// A connection that reads nothing, or so little that a write takes 10 s, is dropped for that before it is 14 MiB behind. The
-// room has 1.2 MB/s until then.
+// A connection that reads nothing, or so little that a write takes 10 s, is dropped for that before it is 14
+// MiB behind. The room has 1.2 MB/s until then.
 func TestBlockedConnectionsAreDropped(t *testing.T) {
 	for _, p := range []pattern{{}, {buffer: 128 << 10}, {bytes: 1, every: step}, sips(5000)} {
 		r := &room{t: t, size: 32 << 10}

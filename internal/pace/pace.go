@@ -1,8 +1,8 @@
 // Package pace decides how fast a room may go, so that a connection that reads is not dropped for being slow.
 //
-// A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it. While one
-// lags, the room is slowed down: its lines are held, and so are the people who say them. A connection that reads at
-// least [MinSpeed] bytes a second, steadily or in lumps of up to ten seconds, keeps up with the slowed room. One that
+// A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it. While one lags, the
+// room is slowed down: its lines are held, and so are the people who say them. A connection that reads at least
+// [MinSpeed] bytes a second, steadily or in lumps of up to ten seconds, keeps up with the slowed room. One that
 // reads less is [TooFar] behind at some point, or blocked in a write for too long, and is dropped.
 //
 // The package knows numbers only: bytes, times and speeds in bytes a second.
@@ -33,17 +33,18 @@ const (
 	lowHeld   = 14 << 20
 	heldSpeed = lowHeld / int64((WriteWait+2*SweepPeriod)/time.Second)
 
-	// From lowHeld on, a connection slows down its room to MinSpeed, and at maxHeld it is too far behind. The space between the
-	// two is for peers that read in lumps: one that reads 50 kB/s in gulps of 100 kB opens its TCP window every
-	// 6 to 8 s (Linux 6.18).
+	// From lowHeld on, a connection slows down its room to MinSpeed, and at maxHeld it is too far behind. The
+	// space between the two is for peers that read in lumps: one that reads 50 kB/s in gulps of 100 kB opens
+	// its TCP window every 6 to 8 s (Linux 6.18).
 	maxHeld = 16 << 20
 
 	// speedSweeps is the number of sweeps over which a connection's speed is averaged.
 	speedSweeps = 8
 
-	// writeTime is a tuning constant, about the processor time of one write and of the read at its other end. Lines that come
-	// before the last fan-out can have been written wait for each other and share the next writes. More saves
-	// processor time in large rooms, and less saves latency: with 10,000 people on two cores it is 50 ms.
+	// writeTime is a tuning constant, about the processor time of one write and of the read at its other end.
+	// Lines that come before the last fan-out can have been written wait for each other and share the next
+	// writes. More saves processor time in large rooms, and less saves latency: with 10,000 people on two cores
+	// it is 50 ms.
 	writeTime = 10 * time.Microsecond
 )
 
@@ -54,9 +55,9 @@ type Meter struct {
 	speed   int64
 }
 
-// Sweep notes the number of bytes that were written to the connection so far, and its lag. It must be called each
-// SweepPeriod. Only bytes between two sweeps that both found the connection lagging count, because others may just have
-// filled the system's buffers.
+// Sweep notes the number of bytes that were written to the connection so far, and its lag. It must be called
+// each SweepPeriod. Only bytes between two sweeps that both found the connection lagging count, because others
+// may just have filled the system's buffers.
 func (m *Meter) Sweep(written uint64, lag int64) {
 	read, lags := int64(0), lag > MaxLag
 	if lags && m.lagged {
@@ -66,8 +67,8 @@ func (m *Meter) Sweep(written uint64, lag int64) {
 	m.speed += (read - m.speed) / speedSweeps
 }
 
-// allowed returns the speed that a room may have while the connection has that lag. If the connection reads, this is half its
-// speed, so that it catches up.
+// allowed returns the speed that a room may have while the connection has that lag. If the connection reads,
+// this is half its speed, so that it catches up.
 func (m *Meter) allowed(lag int64) int64 {
 	switch {
 	case lag > lowHeld:
@@ -109,8 +110,8 @@ type Pace struct {
 	longest   int64     // bytes of the longest frame so far
 }
 
-// TooFar reports whether a connection with that lag is to be dropped. The longest frame is allowed beside maxHeld, because
-// a single message may be longer than all of maxHeld.
+// TooFar reports whether a connection with that lag is to be dropped. The longest frame is allowed beside
+// maxHeld, because a single message may be longer than all of maxHeld.
 func (p *Pace) TooFar(lag int64) bool { return lag > maxHeld+p.longest }
 
 // Sent notes that a frame of size bytes is sent.
@@ -132,7 +133,8 @@ func (p *Pace) FannedOut(now time.Time, connections int) {
 	p.written = now.Add(writeTime * time.Duration(connections) / time.Duration(runtime.GOMAXPROCS(0)))
 }
 
-// HeldUntil returns until when size pending bytes are held for lagging connections. If none lags, that is in the past.
+// HeldUntil returns until when size pending bytes are held for lagging connections. If none lags, that is in
+// the past.
 func (p *Pace) HeldUntil(size int) time.Time {
 	if p.survey.lagging == 0 {
 		return time.Time{}

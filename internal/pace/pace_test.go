@@ -15,8 +15,8 @@ const (
 
 var now = time.UnixMilli(1_000_000)
 
-// A connection's speed is the average over 8 sweeps of the bytes that were written to it while it lagged. Bytes before
-// the second sweep that finds it lagging may be in the system's buffers, and do not count.
+// A connection's speed is the average over 8 sweeps of the bytes that were written to it while it lagged. Bytes
+// before the second sweep that finds it lagging may be in the system's buffers, and do not count.
 func TestMeter(t *testing.T) {
 	var m Meter
 	for i, test := range []struct {
@@ -32,9 +32,9 @@ func TestMeter(t *testing.T) {
 	}
 }
 
-// A room may have half the speed of a connection that lags, at least 32 KiB/s and at most 1.2 MB/s. Beside a connection
-// that reads up to 16 KiB/s it may have 1.2 MB/s, as if that read nothing. Beside one that is more than 14 MiB behind it
-// may have 32 KiB/s.
+// A room may have half the speed of a connection that lags, at least 32 KiB/s and at most 1.2 MB/s. Beside a
+// connection that reads up to 16 KiB/s it may have 1.2 MB/s, as if that read nothing. Beside one that is more
+// than 14 MiB behind it may have 32 KiB/s.
 func TestAllowedSpeed(t *testing.T) {
 	for _, test := range []struct{ speed, lag, want int64 }{
 		{0, lagging, held}, {0, 14 << 20, held}, {0, 14<<20 + 1, slowest},
@@ -64,8 +64,8 @@ func look(connections ...found) Survey {
 	return s
 }
 
-// After a fan-out, lines are held as long as the slowest lagging connection requires. The stream must keep all lines from
-// the first one that a connection needs.
+// After a fan-out, lines are held as long as the slowest lagging connection requires. The stream must keep all
+// lines from the first one that a connection needs.
 func TestSurvey(t *testing.T) {
 	for _, test := range []struct {
 		name        string

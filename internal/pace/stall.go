@@ -27,8 +27,8 @@ type Stall struct {
 	time time.Duration // for which it has not changed
 }
 
-// Sweep returns how long the goroutine of p has been waiting in one call, rounded down to sweeps. It returns 0 if the
-// goroutine is not waiting. It must be called each SweepPeriod.
+// Sweep returns how long the goroutine of p has been waiting in one call, rounded down to sweeps. It returns 0
+// if the goroutine is not waiting. It must be called each SweepPeriod.
 func (s *Stall) Sweep(p *Progress) time.Duration {
 	s.time += SweepPeriod
 	if now := p.word.Load(); now != s.last || now%2 == 0 {

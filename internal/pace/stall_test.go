@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A sweep, once a second, finds the bytes so far, and the whole seconds for which the goroutine has waited in one call. That
-// is 0 if it does not wait.
+// A sweep, once a second, finds the bytes so far, and the whole seconds for which the goroutine has waited in
+// one call. That is 0 if it does not wait.
 func TestProgressAndStall(t *testing.T) {
 	var p Progress
 	var s Stall

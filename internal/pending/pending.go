@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// Enough is the number of bytes at which readPump and the Hub stop adding local lines. At half of the limit of a
-	// message, one more line usually still fits.
+	// Enough is the number of bytes at which readPump and the Hub stop adding local lines. At half of the limit
+	// of a message, one more line usually still fits.
 	Enough = stream.JoinLimit / 2
 
 	// maxRemote is the number of bytes of remote lines that wait while the Hub holds lines for lagging
@@ -50,8 +50,8 @@ type Lines struct {
 	remoteSize int
 }
 
-// Add adds a frame of a connection, from which repeated lines were removed; it may be nil. size is the number of bytes
-// that the connection sent.
+// Add adds a frame of a connection, from which repeated lines were removed; it may be nil. size is the number
+// of bytes that the connection sent.
 func (p *Lines) Add(f *stream.Frame, size int) {
 	p.size += size
 	if f != nil {
@@ -88,9 +88,9 @@ func (p *Lines) Frames() []*stream.Frame { return p.frames }
 // Local returns the text of the frames that connections of this chat have sent since the last flush, or nil.
 func (p *Lines) Local() []byte { return slices.Concat(p.local...) }
 
-// Take returns the frames of the next flush: those of connections and, behind them, at most Enough bytes of other chats, but at
-// least one of their batches. It changes marks with them, and leaves out remote lines that marks has
-// accepted before. It returns the number of these lines.
+// Take returns the frames of the next flush: those of connections and, behind them, at most Enough bytes of
+// other chats, but at least one of their batches. It changes marks with them, and leaves out remote lines that
+// marks has accepted before. It returns the number of these lines.
 //
 // The frames are valid until Done is called, which must be before the next Add.
 func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, repeated uint64) {

@@ -114,13 +114,25 @@ func (s *Server) deliver(ctx context.Context, b Batch) error {
 		s.setStopping()
 		return nil
 	case errors.Is(err, ErrNoRoom):
-		if b.Text != nil {
-			s.counters.RelayMissed.Add(int64(b.Count))
-			s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(b.Room), "lines", b.Count)
-		}
+		s.noteDropped(b)
 		return nil
 	}
 	return err
+}
+
+// noteDropped counts the lines of a batch whose room can't be opened. Lines that come again, or over two relays,
+// count once.
+func (s *Server) noteDropped(b Batch) {
+	if b.Text == nil {
+		return
+	}
+	s.mu.Lock()
+	dropped := b.Count - s.dropped.Accept(b.Origin, b.First, b.Count, time.Now())
+	s.mu.Unlock()
+	if dropped > 0 {
+		s.counters.RelayMissed.Add(int64(dropped))
+		s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(b.Room), "lines", dropped)
+	}
 }
 
 // isStopping reports whether the chat has refused a batch because it is stopping.

@@ -198,6 +198,7 @@ func TestNoRoom(t *testing.T) {
 			r.sayBacklog("full", hourAgo(), "other", n+1, "hello")
 		}
 		r.send(linesOf("full", "other", 4, "a", "b"))
+		r.send(linesOf("full", "other", 4, "a", "b")) // again, as over a second relay
 		r.say("other", 6, "hello")
 		h.expectSaid("", "hello")
 		h.expectCount("lines missed", &h.counters.RelayMissed, 1+2)

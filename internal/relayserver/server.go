@@ -133,6 +133,7 @@ type Server struct {
 	cursor       relay.Cursor        // the Hubs have all lines up to this message of the JetStream stream
 	seen         once.Marks          // last line received from each origin
 	delivered    once.Marks          // last line handed to a Hub, by origin
+	dropped      once.Marks          // last line dropped because its room can't be opened, by origin
 	people       map[string]presence // at other chats, by origin
 }
 
@@ -150,6 +151,7 @@ func New(chat Chat, o Options) *Server {
 		wantsBacklog: true,
 		seen:         make(once.Marks),
 		delivered:    make(once.Marks),
+		dropped:      make(once.Marks),
 		people:       make(map[string]presence),
 	}
 	s.seen.Merge(o.Seen)

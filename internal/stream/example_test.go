@@ -6,7 +6,8 @@ import (
 	"example.com/chat/internal/stream"
 )
 
-// A client that has read one line loses its connection. It comes back with its position, and gets the lines after it.
+// A client that has read one line loses its connection. It comes back with its position, and gets the lines
+// after it.
 func ExampleStream_NewReaderSince() {
 	s := stream.New(256)
 	s.Append(stream.TextFrame([]byte("one\ntwo\n")), 0)

@@ -29,8 +29,8 @@ func TestTextFrame(t *testing.T) {
 	}
 }
 
-// Join joins frames of lines that were said at the same time, up to 64 KiB. A longer frame remains alone, and so does one
-// without lines. The frames that were joined remain as they were.
+// Join joins frames of lines that were said at the same time, up to 64 KiB. A longer frame remains alone, and
+// so does one without lines. The frames that were joined remain as they were.
 func TestJoin(t *testing.T) {
 	type said struct {
 		text string // "" for a control frame

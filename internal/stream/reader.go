@@ -15,8 +15,8 @@ type Reader struct {
 // NewReader returns a Reader at the end of the stream.
 func (s *Stream) NewReader() Reader { return Reader{next: s.end} }
 
-// NewReaderSince returns a Reader for a client that comes back with EPOCH.SEQ. Its place is the one asked for, or the
-// beginning of the history if the stream does not know that place or no longer holds it.
+// NewReaderSince returns a Reader for a client that comes back with EPOCH.SEQ. Its place is the one asked for,
+// or the beginning of the history if the stream does not know that place or no longer holds it.
 func (s *Stream) NewReaderSince(since string) Reader {
 	next := s.find(since)
 	return Reader{next: next, replay: s.end.Bytes - next.Bytes}
@@ -31,7 +31,8 @@ func (r *Reader) AtEnd(s *Stream) bool { return r.next == s.end }
 // Skip moves r to the end of s, because the connection gets the rest in another way.
 func (r *Reader) Skip(s *Stream) { r.next = s.end }
 
-// Lag returns the number of bytes of s that r has not read, without those that were said before the connection came.
+// Lag returns the number of bytes of s that r has not read, without those that were said before the connection
+// came.
 func (r *Reader) Lag(s *Stream) int64 { return int64(s.end.Bytes - r.next.Bytes - r.replay) }
 
 // Read returns the frames after r, of at most limit bytes but at least one frame, and moves r past them. It returns
@@ -53,7 +54,8 @@ func (r *Reader) Read(s *Stream, limit uint64) (entries []Entry, size int) {
 	return entries, size
 }
 
-// WithoutLines returns a frame of f's lines except the first n, or nil if there are no more. It returns f itself if n is 0.
+// WithoutLines returns a frame of f's lines except the first n, or nil if there are no more. It returns f
+// itself if n is 0.
 func (f *Frame) WithoutLines(n uint64) *Frame {
 	if n == 0 {
 		return f

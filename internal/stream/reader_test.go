@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Read returns frames of at most limit bytes, but at least one. Each frame costs 24 bytes beside its lines. The size is that
-// of the lines.
+// Read returns frames of at most limit bytes, but at least one. Each frame costs 24 bytes beside its lines. The
+// size is that of the lines.
 func TestReadLimit(t *testing.T) {
 	for _, test := range []struct {
 		size   int // of each frame, which is one line
@@ -50,8 +50,9 @@ func TestReadWithinAFrame(t *testing.T) {
 	}
 }
 
-// A connection lags by the bytes that were said since it came, less all that it has read since then. So it does not lag for
-// the history, and may take its time to read that. Once it has caught up with the stream, the history no longer counts.
+// A connection lags by the bytes that were said since it came, less all that it has read since then. So it does
+// not lag for the history, and may take its time to read that. Once it has caught up with the stream, the
+// history no longer counts.
 func TestLag(t *testing.T) {
 	s := New(256)
 	say := func(frames int) {
@@ -81,8 +82,8 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// Through appends, trims, joins and reads at random, each reader gets each line from its place on, once and in order. The
-// stream holds the history, the lines that are needed, and less than a frame more.
+// Through appends, trims, joins and reads at random, each reader gets each line from its place on, once and in
+// order. The stream holds the history, the lines that are needed, and less than a frame more.
 func TestEveryReaderGetsEveryLine(t *testing.T) {
 	const longest = 30 // lines of a frame
 	for seed := range uint64(20) {

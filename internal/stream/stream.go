@@ -58,8 +58,8 @@ type PastEpoch struct {
 	End   uint64 `json:"end"` // number of lines that are known to have been said
 }
 
-// Record is the lines of a stream from some line to its end, and the numbers that belong to them. A store appends records,
-// and returns all it has as one.
+// Record is the lines of a stream from some line to its end, and the numbers that belong to them. A store
+// appends records, and returns all it has as one.
 type Record struct {
 	Epoch   string
 	End     uint64 // number of lines said so far in the room
@@ -162,8 +162,8 @@ func (s *Stream) index(line uint64) int {
 	return sort.Search(len(s.entries), func(i int) bool { return s.start(i+1).Lines > line })
 }
 
-// find returns the position for a client that asks for EPOCH.SEQ. A position in the history is itself. A position after
-// the end of a past epoch is that end. Any other one becomes the beginning of the history.
+// find returns the position for a client that asks for EPOCH.SEQ. A position in the history is itself. A
+// position after the end of a past epoch is that end. Any other one becomes the beginning of the history.
 func (s *Stream) find(since string) Position {
 	epoch, number, _ := strings.Cut(since, ".")
 	line, err := strconv.ParseUint(number, 10, 64)

@@ -38,8 +38,8 @@ func readAll(s *Stream, r *Reader) (text string) {
 	return text
 }
 
-// A client that comes back with a position in the history gets the lines from there on, even if that is within a frame. With
-// any other position it gets the whole history.
+// A client that comes back with a position in the history gets the lines from there on, even if that is within
+// a frame. With any other position it gets the whole history.
 func TestComingBack(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -79,7 +79,8 @@ func TestComingBack(t *testing.T) {
 	}
 }
 
-// A record of a stream begins with the frame that holds the line asked for, or with the history if that begins later.
+// A record of a stream begins with the frame that holds the line asked for, or with the history if that begins
+// later.
 func TestSince(t *testing.T) {
 	for _, test := range []struct{ history, each, since, first int }{
 		{256, 1, 0, 0}, {256, 1, 7, 7}, {256, 1, 20, 20}, {256, 1, 1000, 20},
@@ -100,7 +101,8 @@ func TestSince(t *testing.T) {
 	}
 }
 
-// withNumbers returns a stream with a message of the sender ann that is not committed, and five lines of another chat.
+// withNumbers returns a stream with a message of the sender ann that is not committed, and five lines of
+// another chat.
 func withNumbers() *Stream {
 	s := filled(256, 3)
 	s.Marks["other"] = once.OriginMark{Number: 5, Heard: 100}
@@ -108,7 +110,8 @@ func withNumbers() *Stream {
 	return s
 }
 
-// A record has the numbers of senders and other chats as they are with its lines, and does not change with the stream.
+// A record has the numbers of senders and other chats as they are with its lines, and does not change with the
+// stream.
 func TestRecordIsASnapshot(t *testing.T) {
 	s := withNumbers()
 	before := s.Since(0)
@@ -127,8 +130,8 @@ func TestRecordIsASnapshot(t *testing.T) {
 	}
 }
 
-// A stream that is restored from a complete record continues it, with the epoch, the lines and their times, and the numbers
-// of senders and other chats.
+// A stream that is restored from a complete record continues it, with the epoch, the lines and their times, and
+// the numbers of senders and other chats.
 func TestRestore(t *testing.T) {
 	s := withNumbers()
 	s.Senders.Commit()
@@ -155,8 +158,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// After a crash, lines may have been said that are lost. So the stream begins a new epoch. A position of an earlier epoch is
-// valid up to the last line that is known of it. Later positions become that line.
+// After a crash, lines may have been said that are lost. So the stream begins a new epoch. A position of an
+// earlier epoch is valid up to the last line that is known of it. Later positions become that line.
 func TestRestoreAfterACrash(t *testing.T) {
 	s := filled(256, 3)
 	first := s.Epoch()
