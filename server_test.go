@@ -29,14 +29,13 @@ func answer(server *http.Server, method, target string) *httptest.ResponseRecord
 	return w
 }
 
-const html = "text/html; charset=utf-8"
-
 // The page and the WebSocket of room NAME are at /NAME/ and /NAME/ws. Other spellings of a name redirect to it with
 // a relative address, and other addresses are not found. Every answer forbids sniffing, referrers and, except for the
 // page, all loading. No request opens a room.
 func TestAddresses(t *testing.T) {
 	c := startChat(t)
 	server := newServer(c.chat)
+	const html = "text/html; charset=utf-8"
 	long := strings.Repeat("x", 64)
 	for _, test := range []struct {
 		method, target string
