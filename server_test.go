@@ -3,12 +3,10 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
-	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -108,29 +106,19 @@ func TestNoNamedRooms(t *testing.T) {
 	}
 }
 
-// The page has the values of the flags, and each room's page and manifest lead to the files that the server has.
-func TestPage(t *testing.T) {
+// Pages and manifests have the values of the flags, and those of a named room refer to the files above it.
+func TestPages(t *testing.T) {
 	server := newServer(startChat(t, with(func(cfg *config) { cfg.title, cfg.maxMessage, cfg.history, cfg.rooms = "Our chat", 12, 34, 56 })).chat)
-	for _, room := range []string{"/", "/lobby/"} {
-		page := answer(server, "GET", room).Body.String()
-		for _, want := range []string{"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`} {
-			if !strings.Contains(page, want) {
-				t.Errorf("%s: the page does not contain %s", room, want)
-			}
-		}
-		var manifest struct {
-			Name  string
-			Icons []struct{ Src string }
-		}
-		if err := json.Unmarshal(answer(server, "GET", room+"manifest.webmanifest").Body.Bytes(), &manifest); err != nil || !strings.HasSuffix(manifest.Name, "Our chat") {
-			t.Fatalf("%s: got manifest %+v, %v", room, manifest, err)
-		}
-		_, root, _ := strings.Cut(page, `data-root="`)
-		root, _, _ = strings.Cut(root, `"`)
-		for _, link := range []string{root + "assets/chat.js", manifest.Icons[0].Src} {
-			target, _ := (&url.URL{Path: room}).Parse(link)
-			if got := answer(server, "GET", target.Path).Code; got != 200 {
-				t.Errorf("%s: %s: got status %d, want 200", room, link, got)
+	for target, wants := range map[string][]string{
+		"/":                           {"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`, `src="assets/chat.js"`},
+		"/lobby/":                     {"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`, `src="../assets/chat.js"`},
+		"/manifest.webmanifest":       {`"Our chat"`, `"assets/icon.svg"`},
+		"/lobby/manifest.webmanifest": {`"lobby – Our chat"`, `"../assets/icon.svg"`},
+	} {
+		got := answer(server, "GET", target).Body.String()
+		for _, want := range wants {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: got %.100q and so on, want it to contain %s", target, got, want)
 			}
 		}
 	}
@@ -247,15 +235,15 @@ func TestLastWordsOverTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory, with(func(cfg *config) { cfg.tls = certificate }))
 		ann := wstest.Upgrade(t, tls.Client(c.dial(), &tls.Config{InsecureSkipVerify: true}), "/ws")
-		conn := corked{c.dial(), new(bufio.Writer)}
-		conn.out.Reset(conn.Conn)
-		secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+		conn := c.dial()
+		out := bufio.NewWriter(conn)
+		secure := tls.Client(corked{conn, out}, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 		bob := wstest.Upgrade(t, secure, "/ws")
 		text := strings.Repeat("x", 3000)
 		bob.Send(websocket.TextFrame, text)
 		secure.CloseWrite()
 		conn.SetWriteDeadline(time.Time{}) // CloseWrite has set one that is over
-		conn.out.Flush()
+		out.Flush()
 		ann.Expect(websocket.TextFrame, text)
 	})
 }

@@ -10,9 +10,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/websocket"
 
@@ -74,7 +72,7 @@ type program struct {
 	*exec.Cmd
 	addr  string // where it listens
 	debug string // the same for -debug
-	log   *programLog
+	log   *output
 }
 
 // freeAddr returns an address at which nothing listens. Systems assign ports from 32768 up, or from 49152, so no
@@ -109,7 +107,7 @@ func startInShell(t *testing.T, first string, args ...string) program {
 // startCommand runs the command, which must be the chat, until the end of the test.
 func startCommand(t testing.TB, cmd *exec.Cmd) program {
 	t.Helper()
-	p := program{Cmd: cmd, log: &programLog{open: make(chan struct{})}}
+	p := program{Cmd: cmd, log: new(output)}
 	p.Stderr = p.log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -117,12 +115,11 @@ func startCommand(t testing.TB, cmd *exec.Cmd) program {
 	t.Cleanup(func() {
 		p.Process.Kill()
 		p.Wait()
+		if t.Failed() {
+			t.Logf("%s logged\n%.10000s", cmd, p.log)
+		}
 	})
-	select {
-	case <-p.log.open:
-	case <-time.After(time.Minute):
-		t.Fatalf("got log %q after a minute, want it to report that the chat listens", p.log)
-	}
+	wstest.Until(t, "the chat listens", func() bool { return strings.Contains(p.log.String(), "msg=listening") })
 	for _, url := range regexp.MustCompile(`https?://([0-9.]+:[1-9][0-9]*)/(debug)?`).FindAllStringSubmatch(p.log.String(), -1) {
 		if url[2] == "" {
 			p.addr = url[1]
@@ -131,28 +128,6 @@ func startCommand(t testing.TB, cmd *exec.Cmd) program {
 		}
 	}
 	return p
-}
-
-// programLog collects the standard error of a program.
-type programLog struct {
-	mu   sync.Mutex
-	text strings.Builder
-	open chan struct{} // closed when the chat reports that it listens
-}
-
-func (l *programLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if bytes.Contains(b, []byte("msg=listening")) {
-		close(l.open)
-	}
-	return l.text.Write(b)
-}
-
-func (l *programLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // The program needs no file beside it, and logs where it listens.

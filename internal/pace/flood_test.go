@@ -17,8 +17,7 @@ const (
 type pattern struct {
 	bytes  int64
 	every  time.Duration
-	buffer int64         // bytes that the system holds. When a write has filled it, a third must become free, as on Linux
-	first  time.Duration // time before the peer reads at all
+	buffer int64 // bytes that the system holds. When a write has filled it, a third must become free, as on Linux
 }
 
 // sips returns the pattern of a peer that reads 20 times a second.
@@ -34,24 +33,19 @@ func gulps(speed int64) pattern {
 	return pattern{bytes: 100_000, every: 100_000 * time.Second / time.Duration(speed), buffer: 128 << 10}
 }
 
-// conn is a simulated connection. Its bytes go from the stream to the queue, the batch, the write, the buffer
-// and the peer.
+// conn is a simulated connection. Its bytes go from the stream to the queue, the current write, the buffer and the peer.
 type conn struct {
 	pattern
-	next     int   // index of the frame after the queue
-	sent     int64 // bytes of the frames before that
-	replay   int64 // bytes by which it may be behind without lag, because it joined with the history
-	queue    int64
-	batch    int64
-	size     int64 // of the write
-	left     int64 // bytes of the write that are not in the buffer
-	buffered int64
-	thirst   int64         // bytes that the peer reads now
-	again    time.Duration // when it reads again
-	meter    Meter
-	writes   Progress
-	stall    Stall
-	dropped  string // why
+	next, sent, replay int64 // frame after the queue; bytes before it; bytes by which it may be behind without lag
+	queue              int64
+	size, left         int64 // of the write, and the part of it that is not in the buffer
+	buffered           int64
+	thirst             int64         // bytes that the peer reads now
+	again              time.Duration // when it reads again
+	meter              Meter
+	writes             Progress
+	stall              Stall
+	dropped            string // why
 }
 
 // room is a simulated room.
@@ -70,7 +64,7 @@ type room struct {
 
 // join adds a connection, which first gets the history if it resumes.
 func (r *room) join(p pattern, resumes bool) {
-	c := &conn{pattern: p, again: r.now + p.first, next: len(r.frames), sent: r.end}
+	c := &conn{pattern: p, again: r.now, next: int64(len(r.frames)), sent: r.end}
 	if resumes {
 		c.next, c.sent, c.replay = 0, 0, r.end
 	}
@@ -82,7 +76,7 @@ func (r *room) lag(c *conn) int64 { return r.end - c.sent - c.replay }
 // fill moves frames into the queue of c, up to 64 KiB, but at least one.
 func (r *room) fill(c *conn) {
 	before := r.lag(c)
-	for c.next < len(r.frames) && (c.queue == 0 || c.queue+r.frames[c.next] <= part) {
+	for c.next < int64(len(r.frames)) && (c.queue == 0 || c.queue+r.frames[c.next] <= part) {
 		c.queue, c.sent, c.next = c.queue+r.frames[c.next], c.sent+r.frames[c.next], c.next+1
 	}
 	c.replay = min(c.replay, r.end-c.sent)
@@ -97,13 +91,12 @@ func (r *room) move(c *conn) {
 	for {
 		n := min(c.thirst, c.buffered)
 		c.thirst, c.buffered = c.thirst-n, c.buffered-n
-		if c.left == 0 && c.batch == 0 {
-			c.batch, c.queue = c.queue, 0
+		if c.queue == 0 {
 			r.fill(c)
 		}
-		if c.left == 0 && c.batch > 0 {
-			c.size = min(c.batch, part)
-			c.left, c.batch = c.size, c.batch-c.size
+		if c.left == 0 && c.queue > 0 {
+			c.size = min(c.queue, part)
+			c.left, c.queue = c.size, c.queue-c.size
 			c.writes.Begin()
 		}
 		free := max(c.buffer, c.thirst) - c.buffered
@@ -130,7 +123,7 @@ func (r *room) look(visit func(c *conn)) {
 		r.most = max(r.most, lag)
 		if r.pace.TooFar(lag) {
 			c.dropped = "too far behind"
-		} else if c.next < len(r.frames) && c.dropped == "" {
+		} else if c.next < int64(len(r.frames)) && c.dropped == "" {
 			survey.Add(lag, uint64(c.next), &c.meter)
 		}
 	}
@@ -142,7 +135,7 @@ func (r *room) say(size int64, at time.Duration) {
 	r.frames, r.end, r.said = append(r.frames, size), r.end+size, at
 	r.pace.Sent(int(size))
 	r.look(func(c *conn) {
-		if c.next == len(r.frames)-1 && c.queue < part {
+		if c.next == int64(len(r.frames)-1) && c.queue < part {
 			c.queue, c.sent, c.next = c.queue+size, c.sent+size, c.next+1
 		}
 	})
@@ -295,8 +288,8 @@ func TestSlowConnectionsAreDropped(t *testing.T) {
 	for _, p := range []pattern{sips(16 << 10), sips(26 << 10), {bytes: 128 << 10, every: 9 * time.Second}} {
 		r := &room{t: t, size: 32 << 10}
 		for i := range 8 {
-			p.first = time.Duration(i) * 100 * time.Millisecond
 			r.join(p, false)
+			r.conns[i].again = time.Duration(i) * 100 * time.Millisecond
 		}
 		r.run(20*time.Minute, nothing)
 		r.expect(8, "too far behind")
