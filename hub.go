@@ -78,7 +78,7 @@ type Hub struct {
 	timer       *time.Timer // fires at due
 	due         time.Time   // when the next flush is due; zero if the timer does not run
 	hold        metrics.Hold
-	countIn     int         // sweeps until the next people count
+	countIn     int // sweeps until the next people count
 }
 
 // publisher gives local lines of a room to the relay, which owns text afterwards. It returns the number of the
@@ -374,9 +374,9 @@ func (h *Hub) sweep() {
 	found := pace.NewSurvey(h.stream.End().Lines)
 	for c := range h.connections {
 		c.meter.Sweep(c.writes.Bytes(), c.out.Lag(h.stream))
-		h.note(c, &found)
+		h.checkSilence(c, ping)
 		if h.connections[c] {
-			h.checkSilence(c, ping)
+			h.note(c, &found)
 		}
 	}
 	h.adopt(found)

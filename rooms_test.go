@@ -70,6 +70,7 @@ func TestEmptyRoomEnds(t *testing.T) {
 		}{
 			{"/a", 5*time.Minute - time.Second, true},
 			{"/b", 5*time.Minute + 10*time.Second, false},
+			{"/c", 5*time.Minute + 10*time.Second, false}, // begins in another part of the 10 s
 			{"", time.Hour, true},
 		} {
 			p, at := c.resume(test.room+"/ws", "")

@@ -23,9 +23,6 @@ const (
 	// httpBusyTime is how long a request may take while there are more connections. After a restart all clients
 	// come at once, and each of them has that time for its handshake.
 	httpBusyTime = 2 * time.Second
-
-	// maxSince is the number of bytes that are kept of ?since=. Positions are shorter.
-	maxSince = 64
 )
 
 // newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
@@ -101,10 +98,9 @@ type join struct {
 // senderSyntax is the syntax of ?sender=.
 var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
 
-// parseJoin reads the query of a handshake. The strings that it returns don't keep the request in memory.
+// parseJoin reads the query of a handshake.
 func parseJoin(query url.Values) (join, *ws.HandshakeError) {
-	since := query.Get("since")
-	asked := join{resumes: query.Has("since"), since: strings.Clone(since[:min(len(since), maxSince)]), events: query.Has("events")}
+	asked := join{resumes: query.Has("since"), since: query.Get("since"), events: query.Has("events")}
 	if !query.Has("sender") {
 		return asked, nil
 	}
@@ -115,7 +111,7 @@ func parseJoin(query url.Values) (join, *ws.HandshakeError) {
 		return asked, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
 			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", sender)}
 	}
-	asked.sender, asked.acked = strings.Clone(id), acked
+	asked.sender, asked.acked = strings.Clone(id), acked // the room remembers the ID, and not the whole query
 	return asked, nil
 }
 

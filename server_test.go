@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -284,5 +285,39 @@ func TestHTTP2(t *testing.T) {
 	}
 	if got := newServer(c.chat).HTTP2.MaxConcurrentStreams; got != 16 {
 		t.Errorf("got %d concurrent streams, want 16", got)
+	}
+}
+
+// A handshake may ask for a position, for events and, with events, for the numbers of a sender. A sender that is not
+// ID.TAKEN is refused with 400, and the answer shows how it should be.
+func TestParseJoin(t *testing.T) {
+	id := strings.Repeat("x", 64)
+	for _, test := range []struct {
+		query string
+		want  join
+	}{
+		{"", join{}},
+		{"since", join{resumes: true}},
+		{"since=E.7&events", join{resumes: true, since: "E.7", events: true}},
+		{"events&sender=ann.0", join{events: true, sender: "ann"}},
+		{"events&sender=" + id + ".4503599627370495", join{events: true, sender: id, acked: 1<<52 - 1}},
+	} {
+		query, err := url.ParseQuery(test.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, refused := parseJoin(query); got != test.want || refused != nil {
+			t.Errorf("%q: got %+v, %v; want %+v", test.query, got, refused, test.want)
+		}
+	}
+	for _, text := range []string{"sender=ann.1", "events&sender", "events&sender=ann", "events&sender=.1", "events&sender=ann.", "events&sender=ann.-1",
+		"events&sender=a%20b.1", "events&sender=ann.4503599627370496", "events&sender=ann.1.2", "events&sender=" + id + "x.1"} {
+		query, err := url.ParseQuery(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, refused := parseJoin(query); refused == nil || refused.Status != 400 || !strings.Contains(refused.Text, "sender=ID.TAKEN") {
+			t.Errorf("%q: got %+v, want 400 and the syntax", text, refused)
+		}
 	}
 }

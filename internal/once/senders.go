@@ -9,8 +9,8 @@ const maxAbsent = 1000
 // Senders holds the senders of a room. A sender is a client that numbers its messages from 1, across all of
 // its connections, and sends again what it does not know to have arrived.
 //
-// Numbers go through two steps. A message is received when the room has it, and acknowledged when it is in
-// the room's stream: only then may its sender forget it. Between the steps lies [Senders.Commit].
+// Numbers go through two steps. A message is received when the room has it. It is acknowledged when it is in
+// the room's stream, and only then may its sender forget it. [Senders.Commit] makes the second step.
 //
 // Senders is not safe for concurrent use.
 type Senders struct {
@@ -34,10 +34,10 @@ type Session struct {
 	senders *Senders
 	sender  *sender
 	sent    uint64 // number of the last message that came on this connection
-	ackSent Mark   // highest number that the client was told on this connection
+	ackSent Mark   // highest acknowledged number that the client knows from this connection
 }
 
-// Saved is what a store keeps of a sender.
+// Saved is a sender as a store keeps it.
 type Saved struct {
 	ID    string `json:"id"`
 	Acked Mark   `json:"taken"`
@@ -52,9 +52,9 @@ func NewSenders(saved []Saved) *Senders {
 	return s
 }
 
-// Join adds a connection of the sender id, which knows that its messages up to acked were acknowledged. The client
-// may know more than the room does, because the room has forgotten it, or has lost its last lines in a crash.
-// The first message on the connection has the number [Session.Acked] + 1.
+// Join adds a connection of the sender id, which knows that its messages up to acked were acknowledged. The
+// client may know more than the room does, because the room has forgotten it, or has lost its last lines in a
+// crash. The first message on the connection has the number [Session.Acked] + 1.
 func (s *Senders) Join(id string, acked uint64) *Session {
 	joined := s.byID[id]
 	if joined == nil {
@@ -70,7 +70,7 @@ func (s *Senders) Join(id string, acked uint64) *Session {
 	return &Session{senders: s, sender: joined, sent: uint64(joined.acked), ackSent: joined.acked}
 }
 
-// Leave removes the connection. No more messages may be received on it.
+// Leave removes the connection. Receive must not be called after it.
 func (x *Session) Leave() {
 	left := x.sender
 	left.sessions--
@@ -110,7 +110,8 @@ func (x *Session) Receive(n uint64) (repeated uint64) {
 	return repeated
 }
 
-// Commit acknowledges all messages that were received: they are in the stream with its next frame.
+// Commit acknowledges all messages that were received. The caller must put them into the stream with its next
+// frames.
 func (s *Senders) Commit() {
 	for _, one := range s.uncommitted {
 		one.acked = one.received
@@ -122,8 +123,8 @@ func (s *Senders) Commit() {
 // Acked returns the number of the sender's last acknowledged message.
 func (x *Session) Acked() uint64 { return uint64(x.sender.acked) }
 
-// TakeAck returns the number of the last acknowledged message if the client has not been told it on this
-// connection. The caller must tell the client.
+// TakeAck returns the number of the last acknowledged message, if the client does not know it from this
+// connection. The caller must send it to the client.
 func (x *Session) TakeAck() (acked uint64, ok bool) {
 	if x.ackSent == x.sender.acked {
 		return 0, false
@@ -132,8 +133,8 @@ func (x *Session) TakeAck() (acked uint64, ok bool) {
 	return uint64(x.ackSent), true
 }
 
-// TakeLastAck is TakeAck for a connection that is about to end: the caller commits what was received right
-// after it.
+// TakeLastAck is TakeAck for a connection that is about to end. It acknowledges all messages that were
+// received, because the caller sends their lines with the acknowledgement.
 func (x *Session) TakeLastAck() (acked uint64, ok bool) {
 	if x.ackSent == x.sender.received {
 		return 0, false
@@ -142,8 +143,8 @@ func (x *Session) TakeLastAck() (acked uint64, ok bool) {
 	return uint64(x.ackSent), true
 }
 
-// Save returns what a store keeps of all senders that have said something: absent ones in the order in which
-// they left, then those that are connected.
+// Save returns all senders that have sent a message. Absent senders come first, in the order in which they
+// left, and connected ones after them.
 func (s *Senders) Save() (saved []Saved) {
 	for elem := s.absent.Front(); elem != nil; elem = elem.Next() {
 		one := elem.Value.(*sender)

@@ -15,8 +15,8 @@ func take(sessions ...*Session) (acked []uint64) {
 	return acked
 }
 
-// A sender's numbers hold across all its connections. Each message is accepted once, and acknowledged once to each of them,
-// when it is committed.
+// A sender's numbers hold across all its connections. Each message is accepted once, and acknowledged once
+// to each of them, when it is committed.
 func TestSessionsOfOneSender(t *testing.T) {
 	s := NewSenders(nil)
 	one := s.Join("ann", 0)
@@ -54,8 +54,8 @@ func TestSessionsOfOneSender(t *testing.T) {
 	}
 }
 
-// The first message of a connection has the number after those that are acknowledged. A connection that joins while a
-// message is pending gets its acknowledgement later, and may send it again.
+// The first message of a connection has the number after those that are acknowledged. A connection that
+// joins while a message is pending gets its acknowledgement later, and may send it again.
 func TestResume(t *testing.T) {
 	s := NewSenders(nil)
 	old := s.Join("ann", 0)
@@ -76,7 +76,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A client may know of more acknowledged messages than the room, which then believes it. The number never goes back.
+// A client may know of more acknowledged messages than the room, which then believes it. The number never
+// goes back.
 func TestClientThatKnowsMore(t *testing.T) {
 	s := NewSenders(nil)
 	for _, test := range []struct{ says, want uint64 }{{7, 7}, {5, 7}, {9, 9}} {
@@ -90,7 +91,8 @@ func TestClientThatKnowsMore(t *testing.T) {
 	}
 }
 
-// A connection that ends gets the acknowledgement of pending messages, too, even after it has left. It gets each number once.
+// A connection that ends gets the acknowledgement of pending messages, too, even after it has left. It
+// gets each number once.
 func TestTakeLastAck(t *testing.T) {
 	s := NewSenders(nil)
 	x := s.Join("ann", 0)
@@ -114,8 +116,8 @@ func TestTakeLastAck(t *testing.T) {
 	}
 }
 
-// The room remembers senders that are connected, and the 1,000 that left last, if they have sent a message. They are saved
-// in the order in which they left, and restored in that order.
+// The room remembers senders that are connected, and the 1,000 that left last, if they have sent a
+// message. They are saved in the order in which they left, and restored in that order.
 func TestAbsentSenders(t *testing.T) {
 	s := NewSenders(nil)
 	visit := func(s *Senders, id string, messages uint64) {
@@ -126,6 +128,7 @@ func TestAbsentSenders(t *testing.T) {
 	}
 	s.Join("silent and connected", 0)
 	s.Join("connected", 0).Receive(2)
+	s.Join("connected", 0).Leave() // one of two connections
 	var want []Saved
 	for n := range 1010 {
 		visit(s, fmt.Sprint(n), 1)
@@ -141,13 +144,17 @@ func TestAbsentSenders(t *testing.T) {
 		t.Errorf("got %d senders, from %v to %v; want %d, from %v to %v",
 			len(saved), saved[0], saved[len(saved)-1], len(want), want[0], want[len(want)-1])
 	}
+	if got := s.Join("10", 0).Acked(); got != 1 {
+		t.Errorf("a sender that left twice: got %d acknowledged, want 1", got)
+	}
 	restored := NewSenders(saved) // which has more than 1,000, until one leaves
 	if got := restored.Save(); !slices.Equal(got, saved) {
 		t.Errorf("restored: got %d senders, want %d as saved", len(got), len(saved))
 	}
 	visit(restored, "last", 1)
 	if got, want := restored.Save(), append(saved[2:], Saved{"last", 1}); !slices.Equal(got, want) {
-		t.Errorf("after one has left: got %d senders, from %v to %v; want 1000, from %v to %v", len(got), got[0], got[len(got)-1], want[0], want[len(want)-1])
+		t.Errorf("after one has left: got %d senders, from %v to %v; want 1000, from %v to %v",
+			len(got), got[0], got[len(got)-1], want[0], want[len(want)-1])
 	}
 	if got := restored.Join("0", 0).Acked(); got != 0 {
 		t.Errorf("a forgotten sender: got %d acknowledged, want 0", got)

@@ -1,11 +1,12 @@
 // Package pace decides how fast a room may go, so that a connection that reads is not dropped for being slow.
 //
-// A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it. While one lags, the
-// room is slowed down: its lines are held, and so are the people who say them. A connection that reads at least
-// [MinSpeed] bytes a second, steadily or in lumps of up to ten seconds, keeps up with the slowed room. One that
-// reads less is [TooFar] behind at some point, or blocked in a write for too long, and is dropped.
+// A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it. While a
+// connection lags, the Hub holds pending lines, and the clients that send more lines must wait. A connection
+// that reads at least [MinSpeed] bytes a second, steadily or in lumps of up to ten seconds, keeps up with the
+// slowed room. One that reads less is dropped, because a write takes [WriteWait] or because [Pace.TooFar]
+// reports true.
 //
-// The package knows numbers only: bytes, times and speeds in bytes a second.
+// The package knows only numbers: bytes, times, and speeds in bytes a second.
 package pace
 
 import (
@@ -28,23 +29,24 @@ const (
 	// MinSpeed is the speed below which lagging connections can't slow down a room.
 	MinSpeed = 32 << 10
 
-	// A connection that reads nothing slows down its room to heldSpeed. That is slow enough for its blocked
-	// write to take WriteWait before the connection is lowHeld behind.
-	lowHeld   = 14 << 20
+	// lowHeld is the lag, in bytes, beyond which a connection slows down its room to MinSpeed.
+	lowHeld = 14 << 20
+
+	// heldSpeed is the speed of a room beside a connection that reads nothing. At this speed the blocked write
+	// has taken WriteWait, and a sweep has noticed it, before the connection is lowHeld behind.
 	heldSpeed = lowHeld / int64((WriteWait+2*SweepPeriod)/time.Second)
 
-	// From lowHeld on, a connection slows down its room to MinSpeed, and at maxHeld it is too far behind. The
-	// space between the two is for peers that read in lumps: one that reads 50 kB/s in gulps of 100 kB opens
-	// its TCP window every 6 to 8 s (Linux 6.18).
+	// maxHeld is the lag, in bytes, beyond which a connection is too far behind. The space from lowHeld on is for
+	// peers that read in lumps. A peer that reads 50 kB/s in gulps of 100 kB opens its TCP window every 6 to
+	// 8 s (Linux 6.18).
 	maxHeld = 16 << 20
 
 	// speedSweeps is the number of sweeps over which a connection's speed is averaged.
 	speedSweeps = 8
 
-	// writeTime is a tuning constant, about the processor time of one write and of the read at its other end.
-	// Lines that come before the last fan-out can have been written wait for each other and share the next
-	// writes. More saves processor time in large rooms, and less saves latency: with 10,000 people on two cores
-	// it is 50 ms.
+	// writeTime is about the processor time of one write and of the read at its other end. Lines that come
+	// before the last fan-out can have been written wait for each other, and share the next writes. More saves
+	// processor time in large rooms. Less saves latency, which is 50 ms with 10,000 people on two cores.
 	writeTime = 10 * time.Microsecond
 )
 
@@ -56,8 +58,8 @@ type Meter struct {
 }
 
 // Sweep notes the number of bytes that were written to the connection so far, and its lag. It must be called
-// each SweepPeriod. Only bytes between two sweeps that both found the connection lagging count, because others
-// may just have filled the system's buffers.
+// each SweepPeriod. Bytes count if they were written between two sweeps that both found the connection lagging.
+// Others may have filled the system's buffers without being read.
 func (m *Meter) Sweep(written uint64, lag int64) {
 	read, lags := int64(0), lag > MaxLag
 	if lags && m.lagged {
@@ -67,8 +69,8 @@ func (m *Meter) Sweep(written uint64, lag int64) {
 	m.speed += (read - m.speed) / speedSweeps
 }
 
-// allowed returns the speed that a room may have while the connection has that lag. If the connection reads,
-// this is half its speed, so that it catches up.
+// allowed returns the speed that a room may have while the connection has this lag. Beside a connection that
+// reads, it is half the connection's speed, so that the connection catches up.
 func (m *Meter) allowed(lag int64) int64 {
 	switch {
 	case lag > lowHeld:
@@ -83,11 +85,11 @@ func (m *Meter) allowed(lag int64) int64 {
 // Survey is what one look at all connections of a room finds.
 type Survey struct {
 	lagging int
-	speed   int64  // that the room may have; only valid if a connection lags
+	speed   int64  // the room's highest speed; only valid if a connection lags
 	needed  uint64 // the first line of the stream that a connection still needs
 }
 
-// NewSurvey returns a Survey without a connection, for a stream of that many lines.
+// NewSurvey returns a Survey without a connection, for a stream of this number of lines.
 func NewSurvey(lines uint64) Survey { return Survey{speed: math.MaxInt64, needed: lines} }
 
 // Needed returns the first line of the stream that a connection still needs.
@@ -104,37 +106,38 @@ func (s *Survey) Add(lag int64, line uint64, m *Meter) {
 
 // Pace decides when a room's next fan-out is due. The zero Pace is that of a room without connections.
 type Pace struct {
-	survey    Survey    // of the last look at all connections, kept up to date by Changed
+	survey    Survey    // the last look at all connections; Changed keeps it up to date
 	fannedOut time.Time // when the last fan-out ended
 	written   time.Time // when it can have been written
 	longest   int64     // bytes of the longest frame so far
 }
 
-// TooFar reports whether a connection with that lag is to be dropped. The longest frame is allowed beside
-// maxHeld, because a single message may be longer than all of maxHeld.
+// TooFar reports whether a connection with this lag must be dropped. The limit is maxHeld and the room's
+// longest frame, because a single message may be longer than maxHeld.
 func (p *Pace) TooFar(lag int64) bool { return lag > maxHeld+p.longest }
 
-// Sent notes that a frame of size bytes is sent.
+// Sent notes that the room sends a frame of size bytes.
 func (p *Pace) Sent(size int) { p.longest = max(p.longest, int64(size)) }
 
-// Look replaces what the look before found.
+// Look replaces the Survey of the last look.
 func (p *Pace) Look(s Survey) { p.survey = s }
 
-// Changed notes that the lag of one connection has become less since the last look.
+// Changed notes that one connection's lag has fallen since the last look. A connection that is dropped has
+// fallen to 0.
 func (p *Pace) Changed(before, after int64) {
 	if before > MaxLag && after <= MaxLag {
 		p.survey.lagging--
 	}
 }
 
-// FannedOut notes that a fan-out to so many connections has ended.
+// FannedOut notes that a fan-out to this number of connections has ended.
 func (p *Pace) FannedOut(now time.Time, connections int) {
 	p.fannedOut = now
 	p.written = now.Add(writeTime * time.Duration(connections) / time.Duration(runtime.GOMAXPROCS(0)))
 }
 
-// HeldUntil returns until when size pending bytes are held for lagging connections. If none lags, that is in
-// the past.
+// HeldUntil returns the time until which size pending bytes must be held for lagging connections. It returns
+// the zero time if none lags.
 func (p *Pace) HeldUntil(size int) time.Time {
 	if p.survey.lagging == 0 {
 		return time.Time{}
@@ -142,5 +145,6 @@ func (p *Pace) HeldUntil(size int) time.Time {
 	return p.fannedOut.Add(time.Duration(float64(size) / float64(p.survey.speed) * float64(time.Second)))
 }
 
-// WrittenBy returns when the last fan-out can have been written. Lines that come before then share the next writes.
+// WrittenBy returns the time at which the last fan-out can have been written. Lines that come before it should
+// share the next writes.
 func (p *Pace) WrittenBy() time.Time { return p.written }

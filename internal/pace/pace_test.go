@@ -15,8 +15,8 @@ const (
 
 var now = time.UnixMilli(1_000_000)
 
-// A connection's speed is the average over 8 sweeps of the bytes that were written to it while it lagged. Bytes
-// before the second sweep that finds it lagging may be in the system's buffers, and do not count.
+// A connection's speed is the average over 8 sweeps of the bytes that were written to it while it lagged.
+// Bytes before the second sweep that finds it lagging may be in the system's buffers, and do not count.
 func TestMeter(t *testing.T) {
 	var m Meter
 	for i, test := range []struct {
@@ -64,8 +64,8 @@ func look(connections ...found) Survey {
 	return s
 }
 
-// After a fan-out, lines are held as long as the slowest lagging connection requires. The stream must keep all
-// lines from the first one that a connection needs.
+// After a fan-out, lines are held as long as the slowest lagging connection requires. The stream must keep
+// all lines from the first one that a connection needs.
 func TestSurvey(t *testing.T) {
 	for _, test := range []struct {
 		name        string

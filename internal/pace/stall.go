@@ -5,26 +5,27 @@ import (
 	"time"
 )
 
-// Progress counts the bytes that one goroutine reads from a peer, or writes to it, and tells whether the
-// goroutine waits for the peer. One goroutine at a time calls Begin and End, and any goroutine the rest.
+// Progress counts the bytes that one goroutine reads from a peer, or writes to it, and shows whether the
+// goroutine waits for the peer. One goroutine at a time may call Begin and End. Any goroutine may call Bytes,
+// and sweep a Stall.
 //
-// Both facts are in one word, bytes<<1 | waiting, so that a sweep reads them at once.
+// One word holds both, bytes<<1 | waiting, so that a sweep reads them at once.
 type Progress struct{ word atomic.Uint64 }
 
 // Begin notes that the goroutine begins to wait for the peer.
 func (p *Progress) Begin() { p.word.Add(1) }
 
-// End notes that the goroutine no longer waits, and has read or written n bytes. The subtraction may wrap
-// around, which leaves the sum right.
+// End notes that the goroutine no longer waits, and has read or written n bytes. With n = 0 the subtraction
+// wraps around, and the sum is right.
 func (p *Progress) End(n int) { p.word.Add(2*uint64(n) - 1) }
 
 // Bytes returns the number of bytes so far.
 func (p *Progress) Bytes() uint64 { return p.word.Load() / 2 }
 
-// Stall measures how long a goroutine has been waiting in one call. The Hub's sweep owns it.
+// Stall measures how long a goroutine has been waiting in one call. Only the Hub's sweep may use it.
 type Stall struct {
 	last uint64        // the Progress at the last sweep
-	time time.Duration // for which it has not changed
+	time time.Duration // since the Progress changed
 }
 
 // Sweep returns how long the goroutine of p has been waiting in one call, rounded down to sweeps. It returns 0

@@ -1,7 +1,7 @@
 // Package pending collects the lines of a room that its Hub broadcasts next.
 //
-// Lines come from the room's own connections and, over a relay, from other chats. The package says when there are
-// enough of either, so that the Hub can let their senders wait, and memory stays bounded.
+// Lines come from the room's own connections and, over a relay, from other chats. The package reports when
+// there are enough of either, so that the Hub lets their senders wait, and memory stays bounded.
 package pending
 
 import (
@@ -31,7 +31,7 @@ type Remote struct {
 	Origin string // of the chat
 	First  uint64 // number of the first line
 	Count  uint64
-	Frame  *stream.Frame // nil if the lines are only to be marked as accepted
+	Frame  *stream.Frame // nil if the lines must only be marked as accepted
 }
 
 func (r Remote) cost() int {
@@ -44,14 +44,14 @@ func (r Remote) cost() int {
 // Lines is the pending lines of one room. The zero Lines is empty. It is not safe for concurrent use.
 type Lines struct {
 	frames     []*stream.Frame // for the next flush
-	local      [][]byte        // text of those that connections of this chat have sent, for the relay
+	local      [][]byte        // text of the frames that connections have sent, for the relay
 	size       int             // bytes that connections have sent since the last flush
 	remote     []Remote        // oldest first
 	remoteSize int
 }
 
-// Add adds a frame of a connection, from which repeated lines were removed; it may be nil. size is the number
-// of bytes that the connection sent.
+// Add adds a frame of a connection, without its repeated lines. The frame is nil if all lines are repeated. The
+// connection sent size bytes, with repeated lines.
 func (p *Lines) Add(f *stream.Frame, size int) {
 	p.size += size
 	if f != nil {
@@ -66,8 +66,8 @@ func (p *Lines) AddRemote(r Remote) {
 	p.remoteSize += r.cost()
 }
 
-// Empty reports whether there is nothing to flush. Repeated lines are something: they fill a flush, too, so that a
-// client that repeats itself can't keep the Hub busy.
+// Empty reports whether there is nothing to flush. Repeated lines fill a flush, too, so that a client that
+// repeats itself can't keep the Hub busy.
 func (p *Lines) Empty() bool { return p.size == 0 && len(p.remote) == 0 }
 
 // LocalFull reports whether local lines fill a flush. Connections must wait then.
@@ -79,7 +79,7 @@ func (p *Lines) RemoteFull() bool { return p.remoteSize > maxRemote }
 // Full reports whether local and remote lines together fill a flush.
 func (p *Lines) Full() bool { return p.size+p.remoteSize > Enough }
 
-// Size returns the number of bytes in the next flush, about.
+// Size returns about the number of bytes in the next flush.
 func (p *Lines) Size() int { return p.size + min(p.remoteSize, Enough) }
 
 // Frames returns the frames of the next flush, without those of other chats.
@@ -88,9 +88,9 @@ func (p *Lines) Frames() []*stream.Frame { return p.frames }
 // Local returns the text of the frames that connections of this chat have sent since the last flush, or nil.
 func (p *Lines) Local() []byte { return slices.Concat(p.local...) }
 
-// Take returns the frames of the next flush: those of connections and, behind them, at most Enough bytes of
-// other chats, but at least one of their batches. It changes marks with them, and leaves out remote lines that
-// marks has accepted before. It returns the number of these lines.
+// Take returns the frames of the next flush. Behind those of connections there are batches of other chats,
+// until these have more than Enough bytes. Take accepts their lines in marks. It leaves out lines that marks
+// had accepted before, and returns their number.
 //
 // The frames are valid until Done is called, which must be before the next Add.
 func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, repeated uint64) {

@@ -19,7 +19,8 @@ func text(size int) *stream.Frame {
 	return stream.TextFrame([]byte(strings.Repeat("x", size-1) + "\n"))
 }
 
-// remote returns a batch of another chat, with these lines from a number on. Without lines it only marks that number.
+// remote returns a batch of another chat, with these lines from a number on. Without lines it only marks
+// that number.
 func remote(first uint64, lines string) Remote {
 	if lines == "" {
 		return Remote{Origin: "other", First: first, Count: 1}
@@ -27,8 +28,9 @@ func remote(first uint64, lines string) Remote {
 	return Remote{"other", first, uint64(strings.Count(lines, "\n")), stream.TextFrame([]byte(lines))}
 }
 
-// Local lines are enough with more than 32 KiB, and so are local and remote lines together, with 128 bytes for each batch.
-// Remote lines are too many with more than 4 MiB. A message that was received before counts until the next flush.
+// Local lines are enough with more than 32 KiB, and so are local and remote lines together, with 128 bytes
+// for each batch. Remote lines are too many with more than 4 MiB. A message that was received before
+// counts until the next flush.
 func TestFull(t *testing.T) {
 	const full = 32 << 10
 	for _, test := range []struct {
@@ -41,6 +43,7 @@ func TestFull(t *testing.T) {
 		size                        int // bytes of the next flush
 	}{
 		{name: "nothing", empty: true},
+		{name: "a repeated message, which a flush must remove", repeated: 10, size: 10},
 		{name: "32 KiB", local: full, size: full},
 		{name: "a byte more", local: full + 1, size: full + 1, localFull: true, full: true},
 		{name: "repeated messages", local: 10, repeated: full, size: full + 10, localFull: true, full: true},
@@ -70,8 +73,8 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// A flush has the local lines, and behind them the remote lines that were not accepted before. It changes the marks
-// with them, and no line is marked before its flush.
+// A flush has the local lines, and behind them the remote lines that were not accepted before. It changes
+// the marks with them, and no line is marked before its flush.
 func TestTake(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -109,14 +112,14 @@ func TestTake(t *testing.T) {
 		if string(p.Local()) != "a\nb\nc\n" {
 			t.Errorf("%s: got local lines %q in the flush, want a, b, c", test.name, p.Local())
 		}
-		if p.Done(); !p.Empty() || p.Full() || p.Size() != 0 || len(p.Frames()) != 0 || p.Local() != nil {
+		if p.Done(); !p.Empty() || p.Full() || p.Size() != 0 || len(p.Frames())+len(p.local) != 0 || p.Local() != nil {
 			t.Errorf("%s: got empty %v, %d bytes after the flush; want nothing pending", test.name, p.Empty(), p.Size())
 		}
 	}
 }
 
-// Of remote lines, batches go into a flush until they have more than 32 KiB, even if their lines are repeated. Marks have no
-// size. The next flush has the next batches.
+// Of remote lines, batches go into a flush until they have more than 32 KiB, even if their lines are
+// repeated. Marks have no size. The next flush has the next batches.
 func TestTakeIsBounded(t *testing.T) {
 	for _, test := range []struct {
 		name  string

@@ -44,8 +44,8 @@ func (f *Frame) encode(frames []*Frame, size int) {
 	f.Bytes, f.Lines = b[:len(b)-1], b[header:]
 }
 
-// Join returns the first of frames as a message, and the frames after it. If the lines of the first frame and of
-// some that follow it have at most JoinLimit bytes together, Join encodes them into one frame. It uses the
+// Join returns the first of frames as a message, and the frames after it. If the lines of the first frame and
+// of some that follow it have at most JoinLimit bytes together, Join encodes them into one frame. It uses the
 // memory of into for that frame, and returns into. Lines said at different times are not joined.
 func Join(frames []*Frame, into *Frame) (first *Frame, rest []*Frame) {
 	n, size := 0, 0

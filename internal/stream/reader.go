@@ -6,10 +6,15 @@ import (
 	"example.com/chat/internal/lines"
 )
 
-// Reader is one connection's place in a stream: everything before it was sent to the connection.
+// Reader is one connection's place in a stream. All lines before it were sent to the connection.
 type Reader struct {
-	next   Position
-	replay uint64 // bytes after next that were said before the connection came
+	next Position
+
+	// replay is the number of bytes by which the connection may be behind without lag. At first it is the size of
+	// the history that the connection gets. It does not fall while the connection reads that history, or a slow
+	// reader would lag for the lines that are said meanwhile. It falls with the distance to the end of the stream,
+	// and is 0 once the connection has caught up.
+	replay uint64
 }
 
 // NewReader returns a Reader at the end of the stream.
@@ -28,15 +33,17 @@ func (r *Reader) Line() uint64 { return r.next.Lines }
 // AtEnd reports whether r has read everything in s.
 func (r *Reader) AtEnd(s *Stream) bool { return r.next == s.end }
 
-// Skip moves r to the end of s, because the connection gets the rest in another way.
+// Skip moves r from the place before the last frame of s to the end, because the connection gets this frame in
+// another way.
 func (r *Reader) Skip(s *Stream) { r.next = s.end }
 
-// Lag returns the number of bytes of s that r has not read, without those that were said before the connection
-// came.
+// Lag returns the number of bytes that were said since the connection came, less all bytes that it has read
+// since then. Once the connection has caught up with the stream, it is the number of bytes that r has not
+// read.
 func (r *Reader) Lag(s *Stream) int64 { return int64(s.end.Bytes - r.next.Bytes - r.replay) }
 
-// Read returns the frames after r, of at most limit bytes but at least one frame, and moves r past them. It returns
-// the size of their lines in bytes.
+// Read returns the frames after r and the size of their lines, and moves r past them. The frames have at most
+// limit bytes, or there is one longer frame. The caller owns entries.
 func (r *Reader) Read(s *Stream, limit uint64) (entries []Entry, size int) {
 	first := s.index(r.next.Lines)
 	last := first

@@ -1,11 +1,11 @@
-// Package stream holds what was said in a room: its lines in order, each with a number.
+// Package stream holds the lines that were said in a room, in order and each with a number.
 //
 // A position counts the lines before a point, so it names a place in the stream. A client that lost its
 // connection comes back with its position and gets the lines after it. Numbers are unique within an epoch,
 // which names one run of the room.
 //
 // The lines, the marks of other chats and the numbers of senders change together. So a [Record] of a stream
-// never holds a line without the numbers that tell whether it comes again.
+// never holds a line without the numbers by which the room recognizes it if it comes again.
 package stream
 
 import (
@@ -20,16 +20,16 @@ import (
 	"example.com/chat/internal/once"
 )
 
-// maxPastEpochs is how many crashed runs a room remembers. A client with a position of an older run gets the
-// whole history.
+// maxPastEpochs is the number of crashed runs that a room remembers. A client with a position of an older run
+// gets the whole history.
 const maxPastEpochs = 100
 
 // frameCost is the number of bytes that [Reader.Read] charges for a frame beside its lines, because an event
-// may tell the frame's time.
+// may carry the frame's time.
 const frameCost = 24
 
-// Stream is the stream of one room. It holds the frames of the last lines, for clients that come back, and older
-// frames while a connection needs them. It is not safe for concurrent use.
+// Stream is the stream of one room. It holds the frames of the last lines, for clients that come back, and
+// older frames while a connection needs them. It is not safe for concurrent use.
 type Stream struct {
 	Senders *once.Senders // senders whose messages are in the stream
 	Marks   once.Marks    // other chats, and earlier runs of this one, whose lines are in the stream
@@ -41,8 +41,8 @@ type Stream struct {
 	past    []PastEpoch // oldest first
 }
 
-// Position is a place in a stream. It counts lines, and bytes of lines with their line breaks, from the stream's
-// beginning. Bytes begin anew when a stream is restored.
+// Position is a place in a stream. It counts lines, and bytes of lines with their line breaks, from the
+// stream's beginning. Bytes begin anew when a stream is restored.
 type Position struct{ Lines, Bytes uint64 }
 
 // Entry is a frame of lines in a stream.
@@ -52,7 +52,8 @@ type Entry struct {
 	start Position // before the frame
 }
 
-// PastEpoch is a run of the room that ended with a crash. Lines up to End have the same numbers in all later runs.
+// PastEpoch is a run of the room that ended with a crash. Lines up to End have the same numbers in all later
+// runs.
 type PastEpoch struct {
 	Epoch string `json:"epoch"`
 	End   uint64 `json:"end"` // number of lines that are known to have been said
@@ -89,8 +90,8 @@ func New(history int) *Stream {
 	return &Stream{Senders: once.NewSenders(nil), Marks: make(once.Marks), epoch: rand.Text(), history: uint64(history)}
 }
 
-// Restore returns a stream that continues r. If r is not complete, because the program crashed, lines may have been
-// said after its end. So the stream then begins a new epoch, and r's epoch becomes a past one.
+// Restore returns a stream that continues r. If r is not complete, because the program crashed, lines may
+// have been said after its end. So the stream then begins a new epoch, and r's epoch becomes a past one.
 func Restore(history int, r Record, complete bool) *Stream {
 	s := New(history)
 	s.past = r.Past
@@ -109,8 +110,8 @@ func Restore(history int, r Record, complete bool) *Stream {
 	return s
 }
 
-// Since returns a record of the history after the first since lines. The record aliases the stream's frames,
-// which never change.
+// Since returns a record of the history after the first since lines, beginning with a whole frame. The record
+// aliases the stream's frames, which never change.
 func (s *Stream) Since(since uint64) Record {
 	r := Record{Epoch: s.epoch, End: s.end.Lines, Past: s.past, Senders: s.Senders.Save(), Marks: maps.Clone(s.Marks)}
 	for _, e := range s.entries[s.index(max(since, s.historyStart())):] {
@@ -119,8 +120,8 @@ func (s *Stream) Since(since uint64) Record {
 	return r
 }
 
-// Append appends a frame of lines that were said at the time at, in milliseconds since 1970. It returns how many
-// lines the frame has.
+// Append appends a frame of lines that were said at the time at, in milliseconds since 1970. It returns the
+// number of lines.
 func (s *Stream) Append(f *Frame, at int64) (n int) {
 	n = lines.Count(f.Lines)
 	s.entries = append(s.entries, Entry{f, at, s.end})

@@ -38,8 +38,8 @@ func readAll(s *Stream, r *Reader) (text string) {
 	return text
 }
 
-// A client that comes back with a position in the history gets the lines from there on, even if that is within
-// a frame. With any other position it gets the whole history.
+// A client that comes back with a position in the history gets the lines from there on, even if that is
+// within a frame. With any other position it gets the whole history.
 func TestComingBack(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -79,16 +79,17 @@ func TestComingBack(t *testing.T) {
 	}
 }
 
-// A record of a stream begins with the frame that holds the line asked for, or with the history if that begins
-// later.
+// A record of a stream begins with the frame that holds the line asked for, or with the history if that
+// begins later. Older frames, which a slow connection needs, are not in it.
 func TestSince(t *testing.T) {
 	for _, test := range []struct{ history, each, since, first int }{
 		{256, 1, 0, 0}, {256, 1, 7, 7}, {256, 1, 20, 20}, {256, 1, 1000, 20},
 		{256, 3, 6, 6}, {256, 3, 7, 6}, {256, 3, 8, 6}, {256, 3, 19, 18}, {256, 3, 20, 20},
 		{8, 1, 0, 12}, {8, 1, 13, 13}, {6, 3, 0, 12}, {5, 3, 0, 15}, {5, 3, 18, 18}, {0, 1, 0, 20}, {0, 1, 20, 20},
 	} {
-		r := filled(test.history, test.each).Since(uint64(test.since))
-		text := ""
+		s, text := filled(256, test.each), ""
+		s.history = uint64(test.history)
+		r := s.Since(uint64(test.since))
 		for i, f := range r.Frames {
 			text += string(f.Lines)
 			if want := int64(test.first/test.each + i); f.At != want {
@@ -110,8 +111,8 @@ func withNumbers() *Stream {
 	return s
 }
 
-// A record has the numbers of senders and other chats as they are with its lines, and does not change with the
-// stream.
+// A record has the numbers of senders and other chats as they are with its lines, and does not change with
+// the stream.
 func TestRecordIsASnapshot(t *testing.T) {
 	s := withNumbers()
 	before := s.Since(0)
@@ -130,8 +131,8 @@ func TestRecordIsASnapshot(t *testing.T) {
 	}
 }
 
-// A stream that is restored from a complete record continues it, with the epoch, the lines and their times, and
-// the numbers of senders and other chats.
+// A stream that is restored from a complete record continues it, with the epoch, the lines and their
+// times, and the numbers of senders and other chats.
 func TestRestore(t *testing.T) {
 	s := withNumbers()
 	s.Senders.Commit()
