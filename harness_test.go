@@ -44,7 +44,7 @@ func inMemory(c *testChat, _ *config) {
 	c.memory = &listener
 }
 
-// connectable has the chat keep what a relay may ask for. No relay can connect, so tests deliver lines themselves.
+// connectable has the chat hold its lines for a relay. No relay can connect, so tests deliver lines themselves.
 func connectable(_ *testChat, cfg *config) { cfg.relay = "127.0.0.1:0" }
 
 // relayed has the chat wait for a relay, in memory.

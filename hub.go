@@ -46,7 +46,7 @@ type Hub struct {
 	name     string // of the room
 	counters *metrics.Counters
 	peerLog  *slog.Logger
-	kept     *store.Room // the room in -state; nil without
+	stored   *store.Room // the room in -state; nil without
 
 	// Set before run, with -relay only.
 	publish   publisher
@@ -60,7 +60,7 @@ type Hub struct {
 	pongs      chan message        // answers to pings
 	remote     chan pending.Remote // lines of other chats
 
-	// Any goroutine reads these.
+	// Any goroutine reads these; the chat sets remotePeople.
 	localPeople  atomic.Int64  // connections here
 	remotePeople atomic.Int64  // connections in this room at other chats, as far as is known
 	draining     chan struct{} // closed when the Hub drains, and accepts lines until drainDeadline
@@ -97,7 +97,8 @@ type message struct {
 	frame *stream.Frame
 }
 
-// newHub returns a Hub for the named room that continues s. The caller sets kept, publish and delivered.
+// newHub returns a Hub for the named room that continues s. openChat and openLocked set stored, and
+// startLocked the rest.
 func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *slog.Logger) *Hub {
 	h := &Hub{
 		name:        name,
@@ -159,7 +160,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	if h.pending.RemoteFull() {
 		remote = nil // so the relay waits
 	}
-	if len(h.connections) == 0 && !h.kept.Behind(h.stream.End().Lines) {
+	if len(h.connections) == 0 && !h.stored.Behind(h.stream.End().Lines) {
 		sweeps = nil // an empty room costs nothing
 	}
 	select {
@@ -175,7 +176,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		h.catchUp(c)
 	case m := <-h.pongs:
 		h.sendControl(m.conn, m.frame)
-	case r := <-h.kept.Requests():
+	case r := <-h.stored.Requests():
 		r.Answer(h.stream.Since(r.Since))
 	case <-h.timer.C:
 		h.due = time.Time{}
@@ -381,7 +382,7 @@ func (h *Hub) sweep() {
 	}
 	h.adopt(found)
 	h.sendCounts()
-	h.kept.Offer(h.stream.End().Lines)
+	h.stored.Offer(h.stream.End().Lines)
 }
 
 // checkSilence pings or drops c if it is silent or blocked.

@@ -577,7 +577,7 @@ func TestSlowJoiner(t *testing.T) {
 			}
 		})
 		hearNumbered(slow, history+more)
-		if n := c.chat.counters.Throttled.Value(); n > 0 {
+		if n := c.chat.counters.Held.Value(); n > 0 {
 			t.Errorf("lines were held %d times, want never", n)
 		}
 		ann.Conn.Close()
@@ -609,7 +609,7 @@ func TestHeldLinesGoAtOnce(t *testing.T) {
 					}
 				}()
 				synctest.Wait()
-				if held := c.chat.counters.Throttled.Value(); held == 0 || len(heard) == said {
+				if held := c.chat.counters.Held.Value(); held == 0 || len(heard) == said {
 					t.Fatalf("held %d times, and %d lines heard; want lines held", held, len(heard))
 				}
 				began := time.Now()

@@ -2,7 +2,7 @@
 //
 // The program mirrors the older chat example of gorilla/websocket. A wsHandler makes a Conn of each WebSocket,
 // with two goroutines: readPump hands what the client says to the room's Hub, and writePump writes what the Hub
-// sends. What the example does not have, such as resuming, rooms, relays and persistence, is in packages under
+// sends. What the example does not have is in rooms.go, which runs a Hub for each room, and in packages under
 // internal.
 package main
 

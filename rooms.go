@@ -74,8 +74,8 @@ type room struct {
 // openChat restores the rooms in cfg.state and starts their Hubs. The caller must call run. Any error is about
 // the state directory.
 func openChat(cfg config) (*chat, error) {
-	r := &chat{cfg: cfg, counters: new(metrics.Counters), peerLog: metrics.NewPeerLog(), rooms: make(map[string]*room), empty: list.New()}
-	records, relayState, err := r.openStore()
+	c := &chat{cfg: cfg, counters: new(metrics.Counters), peerLog: metrics.NewPeerLog(), rooms: make(map[string]*room), empty: list.New()}
+	records, relayState, err := c.openStore()
 	if err != nil {
 		return nil, fmt.Errorf("-state %q: %w", cfg.state, err)
 	}
@@ -84,80 +84,80 @@ func openChat(cfg config) (*chat, error) {
 		for _, record := range records {
 			seen.Merge(record.Marks)
 		}
-		r.relay = relayserver.New(r, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: r.counters})
+		c.relay = relayserver.New(c, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: c.counters})
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if _, ok := records[""]; !ok {
-		r.openLocked("")
+		c.openLocked("")
 	}
 	for name, record := range records {
-		hub := newHub(name, stream.Restore(cfg.history, record, r.store.Complete()), r.counters, r.peerLog)
-		hub.kept = r.store.Room(name, r.store.Complete())
-		r.startLocked(hub)
+		hub := newHub(name, stream.Restore(cfg.history, record, c.store.Complete()), c.counters, c.peerLog)
+		hub.stored = c.store.Room(name, c.store.Complete())
+		c.startLocked(hub)
 	}
-	return r, nil
+	return c, nil
 }
 
 // openStore opens -state, and returns what it holds of each room and of the relay. After an error the directory
 // is as it was.
-func (r *chat) openStore() (records map[string]stream.Record, relayState []byte, err error) {
-	if r.cfg.state == "" {
+func (c *chat) openStore() (records map[string]stream.Record, relayState []byte, err error) {
+	if c.cfg.state == "" {
 		return nil, nil, nil
 	}
-	if r.store, err = store.Open(r.cfg.state, r.cfg.history); err != nil {
+	if c.store, err = store.Open(c.cfg.state, c.cfg.history); err != nil {
 		return nil, nil, err
 	}
-	records, err = r.store.Read(isRoom)
-	if err == nil && r.cfg.relay != "" {
-		relayState, err = r.store.TakeRelay()
+	records, err = c.store.Read(isRoom)
+	if err == nil && c.cfg.relay != "" {
+		relayState, err = c.store.TakeRelay()
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, r.store.Abandon())
+		return nil, nil, errors.Join(err, c.store.Abandon())
 	}
 	return records, relayState, nil
 }
 
 // openLocked opens a new room. While there are too many, it ends those that have been empty for longest. Many
 // may be too many after a restart with a smaller -rooms.
-func (r *chat) openLocked(name string) *room {
-	for r.crowdedLocked() && r.longestEmptyLocked() != nil {
-		r.endLocked(r.longestEmptyLocked())
+func (c *chat) openLocked(name string) *room {
+	for c.crowdedLocked() && c.longestEmptyLocked() != nil {
+		c.endLocked(c.longestEmptyLocked())
 	}
-	hub := newHub(name, stream.New(r.cfg.history), r.counters, r.peerLog)
-	hub.kept = r.store.Room(name, false)
-	return r.startLocked(hub)
+	hub := newHub(name, stream.New(c.cfg.history), c.counters, c.peerLog)
+	hub.stored = c.store.Room(name, false)
+	return c.startLocked(hub)
 }
 
 // startLocked starts a Hub, whose room may end until somebody enters it.
-func (r *chat) startLocked(hub *Hub) *room {
-	if r.relay != nil {
-		hub.publish = r.relay.Publish
-		hub.delivered = r.relay.Delivered
+func (c *chat) startLocked(hub *Hub) *room {
+	if c.relay != nil {
+		hub.publish = c.relay.Publish
+		hub.delivered = c.relay.Delivered
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	started := &room{hub: hub, stop: stop}
-	r.rooms[hub.name] = started
-	r.vacateLocked(started)
-	r.counters.Rooms.Set(int64(len(r.rooms)))
-	r.hubs.Go(func() { hub.run(ctx) })
+	c.rooms[hub.name] = started
+	c.vacateLocked(started)
+	c.counters.Rooms.Set(int64(len(c.rooms)))
+	c.hubs.Go(func() { hub.run(ctx) })
 	return started
 }
 
 // check returns why nobody may enter a room now, or nil.
-func (r *chat) check(name string) *ws.HandshakeError {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.checkLocked(name)
+func (c *chat) check(name string) *ws.HandshakeError {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.checkLocked(name)
 }
 
-func (r *chat) checkLocked(name string) *ws.HandshakeError {
+func (c *chat) checkLocked(name string) *ws.HandshakeError {
 	switch {
-	case r.draining:
+	case c.draining:
 		return errDraining
-	case r.cfg.maxConns > 0 && r.conns >= r.cfg.maxConns:
+	case c.cfg.maxConns > 0 && c.conns >= c.cfg.maxConns:
 		return errFull
-	case r.rooms[name] == nil && !r.hasPlaceLocked():
+	case c.rooms[name] == nil && !c.hasPlaceLocked():
 		return errRooms
 	}
 	return nil
@@ -165,96 +165,96 @@ func (r *chat) checkLocked(name string) *ws.HandshakeError {
 
 // enter returns the Hub of a room for one more connection, and opens the room if needed. The connection must leave
 // the room when it is closed, and until then the room does not end.
-func (r *chat) enter(name string) (*Hub, *ws.HandshakeError) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if refused := r.checkLocked(name); refused != nil {
+func (c *chat) enter(name string) (*Hub, *ws.HandshakeError) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if refused := c.checkLocked(name); refused != nil {
 		return nil, refused
 	}
-	entered := r.rooms[name]
+	entered := c.rooms[name]
 	if entered == nil {
-		entered = r.openLocked(name)
+		entered = c.openLocked(name)
 	}
 	if entered.elem != nil {
-		r.empty.Remove(entered.elem)
+		c.empty.Remove(entered.elem)
 		entered.elem = nil
 	}
 	entered.conns++
-	r.conns++
-	r.sockets.Add(1)
-	r.counters.Connections.Set(int64(r.conns))
+	c.conns++
+	c.sockets.Add(1)
+	c.counters.Connections.Set(int64(c.conns))
 	return entered.hub, nil
 }
 
 // leave ends what enter began.
-func (r *chat) leave(h *Hub) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	left := r.rooms[h.name]
+func (c *chat) leave(h *Hub) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	left := c.rooms[h.name]
 	left.conns--
 	if left.conns == 0 {
-		r.vacateLocked(left)
+		c.vacateLocked(left)
 	}
-	r.conns--
-	r.sockets.Done()
-	r.counters.Connections.Set(int64(r.conns))
+	c.conns--
+	c.sockets.Done()
+	c.counters.Connections.Set(int64(c.conns))
 }
 
 // vacateLocked makes a named room without connections one that may end.
-func (r *chat) vacateLocked(left *room) {
+func (c *chat) vacateLocked(left *room) {
 	if left.hub.name != "" {
 		left.emptySince = time.Now()
-		left.elem = r.empty.PushBack(left)
+		left.elem = c.empty.PushBack(left)
 	}
 }
 
 // endLocked ends an empty room.
-func (r *chat) endLocked(ended *room) {
+func (c *chat) endLocked(ended *room) {
 	ended.stop()
-	ended.hub.kept.End()
-	r.empty.Remove(ended.elem)
-	delete(r.rooms, ended.hub.name)
-	r.counters.Rooms.Set(int64(len(r.rooms)))
+	ended.hub.stored.End()
+	c.empty.Remove(ended.elem)
+	delete(c.rooms, ended.hub.name)
+	c.counters.Rooms.Set(int64(len(c.rooms)))
 }
 
 // crowdedLocked reports whether there are as many named rooms as there may be, or more.
-func (r *chat) crowdedLocked() bool { return len(r.rooms)-1 >= r.cfg.rooms }
+func (c *chat) crowdedLocked() bool { return len(c.rooms)-1 >= c.cfg.rooms }
 
 // hasPlaceLocked reports whether one more room can be opened.
-func (r *chat) hasPlaceLocked() bool { return !r.crowdedLocked() || r.longestEmptyLocked() != nil }
+func (c *chat) hasPlaceLocked() bool { return !c.crowdedLocked() || c.longestEmptyLocked() != nil }
 
 // longestEmptyLocked returns the room that has been empty for longest, or nil.
-func (r *chat) longestEmptyLocked() *room {
-	if first := r.empty.Front(); first != nil {
+func (c *chat) longestEmptyLocked() *room {
+	if first := c.empty.Front(); first != nil {
 		return first.Value.(*room)
 	}
 	return nil
 }
 
 // expire ends the rooms that have been empty for emptyRoomWait, here and at other chats.
-func (r *chat) expire() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for room := r.longestEmptyLocked(); room != nil && time.Since(room.emptySince) >= emptyRoomWait; room = r.longestEmptyLocked() {
+func (c *chat) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for room := c.longestEmptyLocked(); room != nil && time.Since(room.emptySince) >= emptyRoomWait; room = c.longestEmptyLocked() {
 		if room.hub.remotePeople.Load() > 0 {
-			r.empty.Remove(room.elem)
-			r.vacateLocked(room)
+			c.empty.Remove(room.elem)
+			c.vacateLocked(room)
 		} else {
-			r.endLocked(room)
+			c.endLocked(room)
 		}
 	}
 }
 
 // Deliver hands lines of another chat to the Hub of their room. The room opens as if somebody had entered and
 // left it. It implements relayserver.Chat.
-func (r *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
+func (c *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
 	lines := pending.Remote{Origin: b.Origin, First: b.First, Count: b.Count}
 	if b.Text != nil {
 		lines.Frame = stream.TextFrame(b.Text)
 		lines.Frame.At = b.At
 	}
 	for {
-		hub, err := r.hubForRemote(b.Room)
+		hub, err := c.hubForRemote(b.Room)
 		if err != nil {
 			return err
 		}
@@ -269,30 +269,30 @@ func (r *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
 }
 
 // hubForRemote returns the Hub for lines of other chats. It opens the room if needed, and restarts its expiry.
-func (r *chat) hubForRemote(name string) (*Hub, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	found := r.rooms[name]
+func (c *chat) hubForRemote(name string) (*Hub, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := c.rooms[name]
 	switch {
-	case r.draining:
+	case c.draining:
 		return nil, relayserver.ErrStopping
-	case found == nil && (!isRoom(name) || !r.hasPlaceLocked()):
+	case found == nil && (!isRoom(name) || !c.hasPlaceLocked()):
 		return nil, relayserver.ErrNoRoom
 	case found == nil:
-		found = r.openLocked(name)
+		found = c.openLocked(name)
 	case found.elem != nil:
-		r.empty.Remove(found.elem)
-		r.vacateLocked(found)
+		c.empty.Remove(found.elem)
+		c.vacateLocked(found)
 	}
 	return found.hub, nil
 }
 
 // People returns the number of connections in each room that has any. It implements relayserver.Chat.
-func (r *chat) People() map[string]int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (c *chat) People() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	people := make(map[string]int)
-	for name, room := range r.rooms {
+	for name, room := range c.rooms {
 		if n := room.hub.localPeople.Load(); n > 0 {
 			people[name] = int(n)
 		}
@@ -301,10 +301,10 @@ func (r *chat) People() map[string]int {
 }
 
 // SetRemotePeople sets the number of connections in each room at other chats. It implements relayserver.Chat.
-func (r *chat) SetRemotePeople(people map[string]int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name, room := range r.rooms {
+func (c *chat) SetRemotePeople(people map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, room := range c.rooms {
 		room.hub.remotePeople.Store(int64(people[name]))
 	}
 }
@@ -314,37 +314,37 @@ func (r *chat) SetRemotePeople(people map[string]int) {
 //
 // A stop goes from people to the disk. The Hubs drain and stop, the relay fetches the last lines, and the store
 // writes both, so that each step has all that the step before it left.
-func (r *chat) run(ctx context.Context, relays net.Listener) {
+func (c *chat) run(ctx context.Context, relays net.Listener) {
 	var storing, relaying sync.WaitGroup
-	storing.Go(func() { r.store.Run(ctx) })
+	storing.Go(func() { c.store.Run(ctx) })
 	drained, stopRelaying := context.WithCancel(context.Background())
 	if relays != nil {
-		relaying.Go(func() { r.relay.Serve(drained, relays) })
+		relaying.Go(func() { c.relay.Serve(drained, relays) })
 	}
 	expire := time.NewTicker(expirePeriod)
 	defer expire.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-expire.C:
-			r.expire()
+			c.expire()
 		case <-ctx.Done():
 		}
 	}
-	hubs := r.drain()
-	r.hubs.Wait()
+	hubs := c.drain()
+	c.hubs.Wait()
 	storing.Wait()
 	stopRelaying()
 	relaying.Wait()
-	r.closeStore(hubs)
-	r.sockets.Wait()
+	c.closeStore(hubs)
+	c.sockets.Wait()
 }
 
 // drain lets nobody in any more, and has all Hubs drain and stop.
-func (r *chat) drain() (hubs []*Hub) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.draining = true
-	for _, room := range r.rooms {
+func (c *chat) drain() (hubs []*Hub) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+	for _, room := range c.rooms {
 		hubs = append(hubs, room.hub)
 		room.stop()
 	}
@@ -352,13 +352,13 @@ func (r *chat) drain() (hubs []*Hub) {
 }
 
 // closeStore writes what the store does not have yet of the Hubs, which have stopped, and of the relay.
-func (r *chat) closeStore(hubs []*Hub) {
+func (c *chat) closeStore(hubs []*Hub) {
 	for _, h := range hubs {
-		h.kept.Finish(h.stream.Since)
+		h.stored.Finish(h.stream.Since)
 	}
 	var relayState []byte
-	if r.relay != nil {
-		relayState = r.relay.Snapshot()
+	if c.relay != nil {
+		relayState = c.relay.Snapshot()
 	}
-	r.store.Close(relayState)
+	c.store.Close(relayState)
 }

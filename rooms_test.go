@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,6 +125,63 @@ func TestFullChat(t *testing.T) {
 	c.join("/b/ws")
 	if response := wstest.Get(t, c.addr, "/c/ws"); response.StatusCode != 503 || c.exists("c") {
 		t.Errorf("got %s, room c is open: %v; want 503, false", response.Status, c.exists("c"))
+	}
+}
+
+// A full chat refuses handshakes until somebody leaves. Its page still loads, and a plain request gets the same answer.
+func TestFullChatOverHTTP(t *testing.T) {
+	c := startChat(t, with(func(cfg *config) { cfg.maxConns = 3 }))
+	peers := wstest.JoinMany(t, c.addr, 3)
+	for range 3 {
+		response := wstest.Handshake(t, c.addr, nil)
+		if response.StatusCode != 503 || response.Header.Get("Retry-After") != "5" {
+			t.Errorf("status %s, Retry-After %q", response.Status, response.Header.Get("Retry-After"))
+		}
+	}
+	for path, status := range map[string]int{"/": 200, "/ws": 503} {
+		if response := wstest.Get(t, c.addr, path); response.StatusCode != status {
+			t.Errorf("%s: status %s, want %d", path, response.Status, status)
+		}
+	}
+	peers[0].Send(websocket.CloseFrame, "")
+	peers[0].ExpectClose(1005)
+	peers[0].Conn.Close()
+	c.untilOpen(2)
+	peers[0] = c.join("/ws")
+	peers[0].Send(websocket.TextFrame, "here we are")
+	for _, p := range peers {
+		p.Expect(websocket.TextFrame, "here we are")
+	}
+	if response := wstest.Get(t, c.addr, "/ws"); response.StatusCode != 503 {
+		t.Errorf("status %s", response.Status)
+	}
+}
+
+// Of many who come at once, only -max-conns get in.
+func TestRushForAFullChat(t *testing.T) {
+	c := startChat(t, with(func(cfg *config) { cfg.maxConns = 5 }))
+	statuses := make(chan int)
+	for range 50 {
+		p := wstest.NewClient(t, c.dial())
+		go func() {
+			p.Write([]byte(wstest.Request("/ws")))
+			response, err := http.ReadResponse(p.In, nil)
+			if err != nil {
+				t.Error(err)
+				response = new(http.Response)
+			}
+			statuses <- response.StatusCode
+		}()
+	}
+	answers := map[int]int{}
+	for range 50 {
+		answers[<-statuses]++
+	}
+	if answers[101] != 5 || answers[503] != 45 {
+		t.Errorf("answered with %v", answers)
+	}
+	if got := c.chat.counters.Connections.Value(); got != 5 {
+		t.Errorf("%d are counted", got)
 	}
 }
 

@@ -115,7 +115,8 @@ func parseJoin(query url.Values) (join, *ws.HandshakeError) {
 	return asked, nil
 }
 
-// securityHeaders sets headers that forbid content sniffing and, unless next relaxes the policy, all loading.
+// securityHeaders sets headers that forbid content sniffing and, unless next relaxes the policy, all loading. The answer
+// to a WebSocket handshake does not pass here.
 func securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

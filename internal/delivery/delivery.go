@@ -179,7 +179,7 @@ func (d *Delivery) put(b Batch) {
 func (d *Delivery) next(entries []stream.Entry) (frames []*stream.Frame) {
 	frames, d.control = d.control, nil
 	if d.events {
-		if e := d.nextEvent(entries); e.People != 0 || e.Said != nil || e.Acked != nil {
+		if e := d.nextEvent(entries); !e.IsEmpty() {
 			frames = append(frames, e.Frame())
 		}
 	}

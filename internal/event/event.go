@@ -19,12 +19,18 @@ import (
 const timePrecision = 1000
 
 // Event is one event. Keys that are zero are left out, but for Now.
+//
+// An event reaches a client in one of three ways: when it joins (Hub.greeting), at once as a frame that all clients
+// share, or, for a client that is behind, with its next lines (delivery.nextEvent).
 type Event struct {
 	People int        `json:"people,omitempty"` // connections in the room, at all chats that relays connect
 	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970; set by Frame
 	Said   [][2]int64 `json:"said,omitempty"`   // for the lines that follow: how many, and when they were said
 	Acked  *uint64    `json:"taken,omitempty"`  // number of the client's last message that is in the stream
 }
+
+// IsEmpty reports whether e has nothing but the time.
+func (e Event) IsEmpty() bool { return e.People == 0 && e.Said == nil && e.Acked == nil }
 
 // Frame encodes e as a binary message, with the current time in Now.
 func (e Event) Frame() *stream.Frame {

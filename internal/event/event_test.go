@@ -28,3 +28,29 @@ func TestTimes(t *testing.T) {
 		}
 	}
 }
+
+// An event is empty if no key is set. A key that IsEmpty forgets would be lost for clients that are behind.
+func TestIsEmpty(t *testing.T) {
+	if e := (Event{Now: 1}); !e.IsEmpty() {
+		t.Errorf("%+v is not empty, want empty", e)
+	}
+	for i := range reflect.TypeFor[Event]().NumField() {
+		var e Event
+		field := reflect.ValueOf(&e).Elem().Field(i)
+		name := reflect.TypeFor[Event]().Field(i).Name
+		if name == "Now" {
+			continue
+		}
+		switch field.Kind() {
+		case reflect.Slice:
+			field.Set(reflect.MakeSlice(field.Type(), 1, 1))
+		case reflect.Pointer:
+			field.Set(reflect.New(field.Type().Elem()))
+		default:
+			field.SetInt(1)
+		}
+		if e.IsEmpty() {
+			t.Errorf("an event with %s is empty, want not", name)
+		}
+	}
+}

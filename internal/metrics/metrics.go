@@ -23,19 +23,19 @@ type Counters struct {
 	Relays      expvar.Int // relays connected
 
 	// Events since the start.
-	Connected        expvar.Int   // clients that connected
-	LinesReceived    expvar.Int   // lines that entered a stream
-	BytesReceived    expvar.Int   // bytes of these lines, without their line breaks
-	LinesSent        expvar.Int   // for each line of a fan-out, the connections in its room
-	BytesSent        expvar.Int   // for each byte of such a line, the same
-	DroppedSlow      expvar.Int   // connections whose peer read too slowly
-	DroppedIdle      expvar.Int   // connections from which nothing came
-	Refused          expvar.Map   // handshakes refused, by reason
-	Throttled        expvar.Int   // times that a Hub held lines for a lagging connection
-	ThrottledSeconds expvar.Float // seconds for which Hubs held lines
-	RelayMissed      expvar.Int   // lines of other chats that are missing here
-	RelayLost        expvar.Int   // local lines that the outbox dropped before a relay asked for them
-	RelayKnown       expvar.Int   // lines of other chats that came again, and were dropped
+	Connected     expvar.Int   // clients that connected
+	LinesReceived expvar.Int   // lines that entered a stream
+	BytesReceived expvar.Int   // bytes of these lines, without their line breaks
+	LinesSent     expvar.Int   // for each line of a fan-out, the connections in its room
+	BytesSent     expvar.Int   // for each byte of such a line, the same
+	DroppedSlow   expvar.Int   // connections whose peer read too slowly
+	DroppedIdle   expvar.Int   // connections from which nothing came
+	Refused       expvar.Map   // handshakes refused, by reason
+	Held          expvar.Int   // times that a Hub held lines for a lagging connection
+	HeldSeconds   expvar.Float // seconds for which Hubs held lines
+	RelayMissed   expvar.Int   // lines of other chats that are missing here
+	RelayLost     expvar.Int   // local lines that the outbox dropped before a relay asked for them
+	RelayKnown    expvar.Int   // lines of other chats that came again, and were dropped
 }
 
 // FanOut counts a fan-out of lines, which have size bytes in all, to connections.
@@ -55,9 +55,9 @@ func (h *Hold) Note(held bool, c *Counters) {
 	switch {
 	case held && h.since.IsZero():
 		h.since = time.Now()
-		c.Throttled.Add(1)
+		c.Held.Add(1)
 	case !held && !h.since.IsZero():
-		c.ThrottledSeconds.Add(time.Since(h.since).Seconds())
+		c.HeldSeconds.Add(time.Since(h.since).Seconds())
 		h.since = time.Time{}
 	}
 }
@@ -76,8 +76,8 @@ func (c *Counters) Vars() *expvar.Map {
 		"dropped_slow":       &c.DroppedSlow,
 		"dropped_idle":       &c.DroppedIdle,
 		"handshakes_refused": &c.Refused,
-		"throttled":          &c.Throttled,
-		"throttled_seconds":  &c.ThrottledSeconds,
+		"throttled":          &c.Held,
+		"throttled_seconds":  &c.HeldSeconds,
 		"relays":             &c.Relays,
 		"relay_missed":       &c.RelayMissed,
 		"relay_lost":         &c.RelayLost,

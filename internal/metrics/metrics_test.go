@@ -2,7 +2,10 @@ package metrics
 
 import (
 	"encoding/json"
+	"expvar"
 	"log/slog"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -37,10 +40,10 @@ func TestHold(t *testing.T) {
 			h.Note(held, &c)
 			time.Sleep(time.Second)
 		}
-		if got := c.Throttled.Value(); got != 2 {
+		if got := c.Held.Value(); got != 2 {
 			t.Errorf("held %d times, want 2", got)
 		}
-		if got := c.ThrottledSeconds.Value(); got != 2 {
+		if got := c.HeldSeconds.Value(); got != 2 {
 			t.Errorf("held for %v s, want 2", got)
 		}
 	})
@@ -72,4 +75,23 @@ func TestPeerLog(t *testing.T) {
 			t.Errorf("logged %d of 2 records 10 s later, %.200q; want 1, with left_out=50", n, out.String()[max(0, out.Len()-200):])
 		}
 	})
+}
+
+// Each counter has a name in /debug/vars, and docs/operations.md explains each name.
+func TestNames(t *testing.T) {
+	var c Counters
+	docs, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	c.Vars().Do(func(v expvar.KeyValue) {
+		names++
+		if !strings.Contains(string(docs), "`"+v.Key+"`") {
+			t.Errorf("docs/operations.md lacks %s", v.Key)
+		}
+	})
+	if fields := reflect.TypeFor[Counters]().NumField(); names != fields {
+		t.Errorf("%d counters have %d names", fields, names)
+	}
 }

@@ -21,7 +21,7 @@ type Marks map[string]OriginMark
 // OriginMark is the mark of one origin.
 type OriginMark struct {
 	Number Mark  `json:"number"`
-	Heard  int64 `json:"heard"` // when the last line came, in milliseconds since 1970
+	At     int64 `json:"heard"` // when the last line came, in milliseconds since 1970
 }
 
 // Accept accepts n lines of an origin, numbered from first, that came at now. It returns how many of them were
@@ -32,7 +32,7 @@ func (m Marks) Accept(origin string, first, n uint64, now time.Time) (repeated u
 		m.makeRoom(now)
 	}
 	repeated = mark.Number.Accept(first, n)
-	mark.Heard = now.UnixMilli()
+	mark.At = now.UnixMilli()
 	m[origin] = mark
 	return repeated
 }
@@ -50,9 +50,9 @@ func (m Marks) Merge(other Marks) {
 func (m Marks) makeRoom(now time.Time) {
 	oldest := ""
 	for origin, mark := range m {
-		if mark.Heard < now.Add(-markAge).UnixMilli() {
+		if mark.At < now.Add(-markAge).UnixMilli() {
 			delete(m, origin)
-		} else if oldest == "" || mark.Heard < m[oldest].Heard {
+		} else if oldest == "" || mark.At < m[oldest].At {
 			oldest = origin
 		}
 	}

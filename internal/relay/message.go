@@ -49,7 +49,8 @@ type Hello struct {
 }
 
 // Cursor is a message of the JetStream stream. The time tells it from another message with the same sequence,
-// which exists if the stream has lost its end. The zero Cursor is the beginning of the stream.
+// which exists if the JetStream stream has lost its end. The zero Cursor is the beginning of the JetStream
+// stream.
 type Cursor struct {
 	Seq  uint64 `json:"seq"`
 	Time int64  `json:"time"` // when it was stored, in nanoseconds since 1970

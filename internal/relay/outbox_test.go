@@ -160,7 +160,7 @@ func TestOutboxHolds(t *testing.T) {
 	}
 	pass(30 * time.Minute)
 	read(t, o, Ask{0, math.MaxInt}, 0, all)
-	read(t, o, Ask{4, math.MaxInt}, 0, all[3:]) // so 1 to 3 are in the stream
+	read(t, o, Ask{4, math.MaxInt}, 0, all[3:]) // so 1 to 3 are in the JetStream stream
 	pass(90 * time.Second)
 	read(t, o, Ask{8, math.MaxInt}, 0, all[7:])
 	pass(90*time.Second - time.Second)

@@ -32,9 +32,9 @@ func newBacklog(history int, began int64) backlog {
 }
 
 // addMessage adds the lines of a message.
-func (b *backlog) addMessage(origin string, said relay.Message, now time.Time) {
-	b.marks.Accept(origin, said.First, said.Lines(), now)
-	for batch := range batches(origin, said, now) {
+func (b *backlog) addMessage(origin string, message relay.Message, now time.Time) {
+	b.marks.Accept(origin, message.First, message.Lines(), now)
+	for batch := range batches(origin, message, now) {
 		b.add(batch)
 	}
 }

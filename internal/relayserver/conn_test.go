@@ -88,7 +88,7 @@ func TestAsksTwice(t *testing.T) {
 		r.ask(5, 1<<20)
 		synctest.Wait()
 		h.publish("", "five")
-		r.expect("5 : five") // number 4 is taken, as the relay says
+		r.expect("5 : five") // the relay has asked for 5, so number 4 is used
 		r.ask(5, 1<<20)
 		r.expect("5 : five")
 	})

@@ -27,11 +27,11 @@ const (
 // cursor.
 func (c *conn) receive(ctx context.Context, m relay.Message) error {
 	s := c.server
-	said, hasLines := s.decode(m)
+	message, hasLines := s.decode(m)
 	if m.Backlog {
 		if hasLines {
-			s.noteSeen(m.Origin, said)
-			c.backlog.addMessage(m.Origin, said, time.Now())
+			s.noteSeen(m.Origin, message)
+			c.backlog.addMessage(m.Origin, message, time.Now())
 		}
 		return nil
 	}
@@ -39,51 +39,51 @@ func (c *conn) receive(ctx context.Context, m relay.Message) error {
 		return err
 	}
 	if hasLines {
-		s.noteSeen(m.Origin, said)
-		for b := range batches(m.Origin, said, time.Now()) {
+		s.noteSeen(m.Origin, message)
+		for b := range batches(m.Origin, message, time.Now()) {
 			if err := s.deliver(ctx, b); err != nil {
 				return err
 			}
 		}
 	}
-	s.advance(*m.Cursor, m.Origin, said)
+	s.advance(*m.Cursor, m.Origin, message)
 	return nil
 }
 
 // decode returns the lines in m. It returns false if there are none, if they are of this chat, or if the
 // message in the JetStream stream can't be read. Such a message is skipped, because it would come again on
 // each connection.
-func (s *Server) decode(m relay.Message) (said relay.Message, ok bool) {
+func (s *Server) decode(m relay.Message) (message relay.Message, ok bool) {
 	if len(m.Body) == 0 || m.Origin == s.origin {
-		return said, false
+		return message, false
 	}
-	said, err := relay.DecodeLines(m.Body)
+	message, err := relay.DecodeLines(m.Body)
 	if err != nil {
 		s.log.Warn("message in the JetStream stream skipped", "seq", m.Cursor.Seq, "origin", shorten(m.Origin), "err", shorten(err.Error()))
 		return relay.Message{}, false
 	}
-	return said, true
+	return message, true
 }
 
 // noteSeen records that lines of origin came, and counts the lines that are missing before them. It can't
 // tell what is missing before the first message of an origin.
-func (s *Server) noteSeen(origin string, said relay.Message) {
+func (s *Server) noteSeen(origin string, message relay.Message) {
 	s.mu.Lock()
 	mark, known := s.seen[origin]
-	s.seen.Accept(origin, said.First, said.Lines(), time.Now())
+	s.seen.Accept(origin, message.First, message.Lines(), time.Now())
 	s.mu.Unlock()
-	if next := uint64(mark.Number) + 1; known && said.First > next {
-		missing := said.First - next
+	if next := uint64(mark.Number) + 1; known && message.First > next {
+		missing := message.First - next
 		s.counters.RelayMissed.Add(int64(missing))
 		s.log.Warn("lines of another chat are missing", "origin", shorten(origin), "lines", missing, "from", next)
 	}
 }
 
 // batches cuts the lines of a message into batches. The message must have passed relay.DecodeLines.
-func batches(origin string, said relay.Message, now time.Time) iter.Seq[Batch] {
+func batches(origin string, message relay.Message, now time.Time) iter.Seq[Batch] {
 	return func(yield func(Batch) bool) {
-		number, rest := said.First, said.Body
-		for _, segment := range said.Segments {
+		number, rest := message.First, message.Body
+		for _, segment := range message.Segments {
 			var text []byte
 			text, rest = lines.Cut(rest, segment.Lines)
 			text = bytes.ToValidUTF8(text, []byte("\uFFFD")) // with as many lines: '\n' is valid
@@ -151,15 +151,15 @@ func (s *Server) setStopping() {
 }
 
 // advance moves the cursor to a message of which the Hubs have all lines, and those of all messages before.
-func (s *Server) advance(cursor relay.Cursor, origin string, said relay.Message) {
+func (s *Server) advance(cursor relay.Cursor, origin string, message relay.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
 		return
 	}
 	s.cursor = cursor
-	if said.Lines() > 0 {
-		s.delivered.Accept(origin, said.First, said.Lines(), time.Now())
+	if message.Lines() > 0 {
+		s.delivered.Accept(origin, message.First, message.Lines(), time.Now())
 	}
 }
 

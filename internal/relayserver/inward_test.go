@@ -75,7 +75,7 @@ func TestRoomOpenedLater(t *testing.T) {
 
 // Missing lines of an origin are counted once, over all rooms. Those before its first line are unknown.
 func TestMissingLines(t *testing.T) {
-	seen := once.Marks{"restored": {Number: 5, Heard: 946684800000}} // when a bubble begins
+	seen := once.Marks{"restored": {Number: 5, At: 946684800000}} // when a bubble begins
 	inBubble(t, Options{Seen: seen}, func(t *testing.T, h *harness) {
 		one, two := h.connect(), h.connect()
 		for _, test := range []struct {

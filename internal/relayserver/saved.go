@@ -11,7 +11,7 @@ import (
 )
 
 // savedState is the header of a snapshot, which is a line of JSON. The lines of the outbox follow it. Its
-// keys are those of messages between a chat and its relay.
+// keys are those of messages between a chat and its relay, and "heard".
 type savedState struct {
 	Chat     savedChat       `json:"hello"`
 	First    uint64          `json:"first"`          // number of the first line in the outbox, or of the next line

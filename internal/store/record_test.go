@@ -29,7 +29,7 @@ func TestFormat(t *testing.T) {
 				Frames:  []stream.Text{{Lines: []byte("a\n"), At: 1}},
 				Past:    []stream.PastEpoch{{Epoch: "E", End: 5}, {Epoch: "F", End: 1 << 50}},
 				Senders: []once.Saved{{ID: "ann", Acked: 7}},
-				Marks:   once.Marks{"A": {Number: 1 << 62, Heard: 5}, "B": {}},
+				Marks:   once.Marks{"A": {Number: 1 << 62, At: 5}, "B": {}},
 			},
 			`{"epoch":"G","lines":1152921504606846976,"said":[[1,1]],"former":[{"epoch":"E","end":5},{"epoch":"F","end":1125899906842624}],` +
 				`"senders":[{"id":"ann","taken":7}],"marks":{"A":{"number":4611686018427387904,"heard":5},"B":{"number":0,"heard":0}}}` + "\na\n",

@@ -106,7 +106,7 @@ func TestSince(t *testing.T) {
 // another chat.
 func withNumbers() *Stream {
 	s := filled(256, 3)
-	s.Marks["other"] = once.OriginMark{Number: 5, Heard: 100}
+	s.Marks["other"] = once.OriginMark{Number: 5, At: 100}
 	s.Senders.Join("ann", 0).Receive(1)
 	return s
 }
@@ -116,7 +116,7 @@ func withNumbers() *Stream {
 func TestRecordIsASnapshot(t *testing.T) {
 	s := withNumbers()
 	before := s.Since(0)
-	s.Marks["other"] = once.OriginMark{Number: 6, Heard: 200}
+	s.Marks["other"] = once.OriginMark{Number: 6, At: 200}
 	s.Senders.Commit()
 	s.Append(TextFrame([]byte("new\n")), 0)
 	for _, test := range []struct {
