@@ -21,10 +21,10 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// BenchmarkFanOut sends lines of 64 bytes to conns connections. With load=quiet it sends a line when the one before has
-// arrived everywhere, and with load=flat-out up to 16 senders send as fast as they can. Metrics are for a line delivered
-// to one connection. In memory, the sockets accept everything at no cost. Over loopback the clients are in this process,
-// so ns/line includes their work.
+// BenchmarkFanOut sends lines of 64 bytes to conns connections. With load=quiet it sends a line when the one
+// before has arrived everywhere, and with load=flat-out up to 16 senders send as fast as they can. Metrics are
+// for a line delivered to one connection. In memory, the sockets accept everything at no cost. Over loopback
+// the clients are in this process, so ns/line includes their work.
 func BenchmarkFanOut(b *testing.B) {
 	for _, n := range []int{1, 10, 100, 1000, 10_000} {
 		for _, load := range []string{"quiet", "flat-out"} {
@@ -108,7 +108,7 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	}
 	b.Cleanup(func() {
 		for _, c := range conns {
-			c.unregister()
+			c.unregister(nil)
 		}
 		cancel()
 		<-hub.done
@@ -120,7 +120,7 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	for range min(a.size, 16) {
 		speakers = append(speakers, func(lines int) {
 			for range lines {
-				hub.broadcast <- message{conns[0], stream.TextFrame(line)}
+				hub.broadcast <- connFrame{conns[0], stream.TextFrame(line)}
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -30,20 +31,21 @@ const (
 	// pongWait is how long a peer may be silent.
 	pongWait = 60 * time.Second
 
-	// pingPeriod is the time after which a silent peer is pinged, and pinged again. It is a third of pongWait
-	// because a ping waits behind what is on its way to the peer, and on a slow line its pong may take most of
-	// pongWait.
+	// pingPeriod is the time between two pings of a silent peer. It is a third of pongWait because a ping waits
+	// behind the bytes that are on their way to the peer. On a slow line the pong may take most of pongWait.
 	pingPeriod = pongWait / 3
 
-	// closeWait is the time allowed for the peer to close the connection after our close frame. If the peer has
-	// hung up, it is the time in which the server reads what the peer sent before.
+	// closeWait is the time after the last write in which the peer must close the connection. Meanwhile
+	// readPump still reads lines that the peer sent before it hung up.
 	closeWait = 5 * time.Second
 
-	// writeLimit is the number of bytes in one write. A sweep sees progress after each part of a longer frame.
+	// writeLimit is the largest number of bytes in one write. A longer frame is written in parts, so that a
+	// sweep sees its progress.
 	writeLimit = ws.MaxHeader + stream.JoinLimit
 
-	// writeBuffer is the number of bytes that the system may hold for a peer before a write waits. Linux uses twice
-	// that, and a write goes on when a third of it is free. With 128 KiB that took readers of 20 kB/s 10 s.
+	// writeBuffer is the number of bytes that the system may hold for a peer before a write blocks. Linux
+	// doubles it, and a blocked write continues when a third is free. With 128 KiB, a write to a peer that
+	// reads 20 kB/s took 10 s.
 	writeBuffer = 64 << 10
 
 	// retryAfter is the number of seconds after which a client may ask again whether there is room.
@@ -53,6 +55,7 @@ const (
 	maxForwardedFor = 100
 )
 
+// errBinary answers a binary message.
 var errBinary = &ws.CloseError{Code: ws.CloseUnsupportedData, Reason: "this is a text chat"}
 
 // wsHandler serves the WebSocket address of each room.
@@ -71,11 +74,11 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.chat.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
 }
 
-// accept makes a Conn of a request, or returns why it refuses the request. After Hijack there is no response to
-// refuse with, so a connection that fails then is closed.
+// accept makes a Conn of a request, or returns why it refuses the request. A connection that fails after Hijack is
+// closed without a response.
 func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
-	// A full chat is checked first. A browser hides from its page why a WebSocket was refused, so the page
-	// asks again with a plain GET.
+	// The limits come first. A browser does not tell its page why a WebSocket was refused, so the page asks
+	// again with a plain GET, which CheckRequest would refuse.
 	room := r.PathValue("room")
 	if refused := h.chat.check(room); refused != nil {
 		return refused
@@ -112,41 +115,41 @@ func forwardedFor(r *http.Request) string {
 	return strings.Clone(all[:min(len(all), maxForwardedFor)])
 }
 
-// Conn is one client's connection. Two goroutines serve it: readPump between the socket and the Hub, and
-// writePump between the Hub and the socket.
+// Conn is one client's connection. readPump hands messages from the socket to the Hub, and writePump writes the
+// Hub's frames to the socket. Each has its own goroutine.
 type Conn struct {
 	// Set at construction.
 	hub          *Hub
 	socket       net.Conn // the WebSocket; only readPump reads it, and only writePump writes to it
-	transport    net.Conn // the connection under TLS, or socket; any goroutine may close it, which never blocks
-	leave        func()   // must be called once, when the connection is closed
+	transport    net.Conn // socket without TLS, or the connection under TLS; any goroutine may close it, and Close never blocks
+	leave        func()   // releases the room; close calls it once
 	forwardedFor string
-	limiter      *ratelimit.Limiter // of messages; nil without -rate; readPump's
+	limiter      *ratelimit.Limiter // limits messages; nil without -rate; only readPump uses it
 
 	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it,
 	// which tells writePump to finish.
 	send chan delivery.Batch
 
-	// Written by readPump before it unregisters, and read by the Hub after that.
-	closeReply *ws.CloseError // the answer to what ended the reading, or nil
+	// Set by the Hub before it closes send.
+	reason *ws.CloseError // close frame that writePump writes last; nil for none
 
-	// Written by the Hub before it closes send.
-	reason *ws.CloseError // why it has dropped the Conn, which the close frame says; nil for no close frame
+	writing sync.WaitGroup // waits for writePump; serve adds to it
+	expired chan struct{}  // closed by linger; readPump then hands over no more lines
 
-	// Written by writePump at its end.
-	writing sync.WaitGroup
-	linger  *time.Timer   // closes expired and transport after closeWait
-	expired chan struct{} // closed when the peer has had its time to close
+	// Set by writePump at its end, and read after writing.Wait.
+	linger *time.Timer // closes expired and transport, closeWait after the last write
 
 	// Owned by the Hub.
 	out              delivery.Delivery
+	reply            *ws.CloseError // close frame that answers the end of the input; nil if there is none, or before that
 	meter            pace.Meter
 	silence, blocked pace.Stall
 
-	// Counted by the pumps, and read by the Hub. While accept writes the answer there are no pumps.
+	// Changed by the pumps, and by open before the pumps start. Any goroutine may read them.
 	reads, writes pace.Progress
 }
 
+// newConn returns a Conn of hub on socket. leave must release the room, and is called once.
 func newConn(hub *Hub, socket net.Conn, leave func()) *Conn {
 	c := &Conn{
 		hub:       hub,
@@ -178,7 +181,7 @@ func (c *Conn) serve(r *http.Request, in io.Reader, asked join, maxMessage int) 
 }
 
 // open registers c and answers the handshake. The Conn is in the Hub before the answer is written, so the client
-// misses no line that is broadcast after it reads the answer.
+// misses no line that is broadcast after it reads the answer. After an error the caller must close c.
 func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (*ws.Reader, error) {
 	select {
 	case c.hub.register <- registration{c, asked}:
@@ -189,13 +192,13 @@ func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (
 	messages, err := ws.Accept(r, c.socket, socketReader{c, in}, maxMessage, c.pong)
 	c.writes.End(0)
 	if err != nil {
-		c.unregister()
+		c.unregister(nil)
 	}
 	return messages, err
 }
 
-// socketReader reads a Conn's socket for readPump. Once the Hub drains, it ends with errGoingAway when the peer
-// has nothing more in flight.
+// socketReader reads a Conn's socket for readPump. While the Hub drains, Read returns errGoingAway when the
+// peer has nothing more in flight, or at drainDeadline.
 type socketReader struct {
 	conn *Conn
 	in   io.Reader // what the peer sent before Hijack, then the socket
@@ -215,9 +218,9 @@ func (r socketReader) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readDraining reads until the peer has been silent for drainIdle, twice, because a line may have come just
-// before the first time. A timeout that this goroutine notices late does not count: it had no processor, and a
-// line may have come meanwhile.
+// readDraining reads until two reads in a row time out after drainIdle. One is not enough, because a line may
+// come just before it. A timeout that this goroutine notices late does not count: without a processor it may
+// have missed a line.
 func (r socketReader) readDraining(p []byte) (int, error) {
 	for idle := 0; idle < 2 && time.Now().Before(r.conn.hub.drainDeadline); {
 		deadline := time.Now().Add(drainIdle)
@@ -233,11 +236,9 @@ func (r socketReader) readDraining(p []byte) (int, error) {
 	return 0, errGoingAway
 }
 
-// readPump hands the client's messages to the Hub until reading fails. Then it reads the socket to its end and
-// closes it.
-//
-// Between messages it waits in Wait: the fewer calls deep a goroutine waits, the less stack an idle connection
-// takes.
+// readPump hands the client's messages to the Hub until reading fails. Then it unregisters, reads the socket to
+// its end, and closes the connection. It blocks in Wait because Wait is few calls deep, so that an idle
+// connection needs a small stack.
 func (c *Conn) readPump(messages *ws.Reader) {
 	err := messages.Wait()
 	for err == nil {
@@ -248,7 +249,9 @@ func (c *Conn) readPump(messages *ws.Reader) {
 	c.shutdown(err)
 }
 
-// forward reads a message, and any more that are already buffered, and hands them to the Hub.
+// forward reads a message and others that are buffered, and hands their lines to the Hub. It returns the error
+// that ends the reading, or net.ErrClosed if the peer's time is over or the Hub has stopped. Lines that came
+// before a read error are still handed over.
 func (c *Conn) forward(messages *ws.Reader) error {
 	text, err := c.readLines(messages)
 	if len(text) == 0 {
@@ -259,7 +262,7 @@ func (c *Conn) forward(messages *ws.Reader) error {
 		c.limiter.Take()
 	}
 	select {
-	case c.hub.broadcast <- message{c, stream.TextFrame(text)}:
+	case c.hub.broadcast <- connFrame{c, stream.TextFrame(text)}:
 		return err
 	case <-c.expired:
 	case <-c.hub.done:
@@ -267,13 +270,13 @@ func (c *Conn) forward(messages *ws.Reader) error {
 	return net.ErrClosed
 }
 
-// readLines reads a message and, without -rate, any more that are buffered. Each becomes a line, with spaces
-// for its line breaks and a line break at its end. There may be lines beside an error.
+// readLines reads a message and, without -rate, others that are buffered. Each becomes a line. Its line breaks
+// become spaces, and '\n' ends it. If err is not nil, text has the lines before the error.
 func (c *Conn) readLines(messages *ws.Reader) (text []byte, err error) {
 	for more := true; more; more = c.limiter == nil && len(text) < pending.Enough && messages.Ready() {
 		start := len(text)
 		var opcode byte
-		text = slices.Grow(text, messages.Buffered()+1) // for all that is buffered
+		text = slices.Grow(text, messages.Buffered()+1) // room for everything that is buffered
 		text, opcode, err = messages.AppendMessage(text)
 		if err != nil {
 			return text, err
@@ -295,7 +298,8 @@ func spaceLineBreaks(text []byte) {
 	}
 }
 
-// throttle waits for d. Meanwhile the peer's TCP window fills up, so the peer has to wait, too.
+// throttle waits for d, until the Hub drains, or until the peer's time is over. Meanwhile the TCP window fills
+// up, so the peer must wait, too.
 func (c *Conn) throttle(d time.Duration) {
 	if d > 0 {
 		select {
@@ -306,60 +310,54 @@ func (c *Conn) throttle(d time.Duration) {
 	}
 }
 
-// shutdown is the end of readPump, which was ended by err. The close frame answers err if that is a CloseError.
+// shutdown ends readPump after the error err. If err is a *ws.CloseError, the peer gets it as close frame.
 func (c *Conn) shutdown(err error) {
-	if reply, ok := errors.AsType[*ws.CloseError](err); ok {
-		c.closeReply = reply
-	}
-	c.unregister()
+	reply, _ := errors.AsType[*ws.CloseError](err)
+	c.unregister(reply)
 
-	// To close a socket with unread bytes resets the connection, and the peer might never see the close frame
+	// Closing a socket with unread bytes resets the connection, and the peer might never see the close frame
 	// (RFC 6455, section 7.1.1).
-	c.socket.SetReadDeadline(time.Time{}) // removes the one of draining
+	c.socket.SetReadDeadline(time.Time{}) // startDrain has set one
 	io.Copy(io.Discard, c.socket)
 	c.writing.Wait()
 	c.linger.Stop()
-	c.logClose()
+	c.logClose(cmp.Or(reply, c.reason))
 	c.close()
 }
 
 // unregister unregisters c from the Hub, unless the Hub has stopped.
-func (c *Conn) unregister() {
+func (c *Conn) unregister(reply *ws.CloseError) {
 	select {
-	case c.hub.unregister <- c:
+	case c.hub.unregister <- ending{c, reply}:
 	case <-c.hub.done:
 	}
 }
 
-// logClose logs why the connection was closed, if that was the peer's fault.
-func (c *Conn) logClose() {
-	f := c.closeReply
-	if f == nil {
-		f = c.reason
-	}
+// logClose logs why the connection was closed, if the peer caused it.
+func (c *Conn) logClose(f *ws.CloseError) {
 	if f != nil && f.Reason != "" && f.Code != ws.CloseGoingAway {
-		c.hub.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name, "peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
+		c.hub.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name,
+			"peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
 	}
 }
 
-// close closes the connection and leaves the room. It is called once: at the end of readPump, or by serve if it
-// starts no pumps.
+// close closes the transport and leaves the room. It must be called once.
 func (c *Conn) close() {
 	c.transport.Close()
 	c.leave()
 }
 
-// pong answers a ping. The Hub passes the answer on to writePump, which alone writes.
+// pong hands the pong for a ping to the Hub, because only writePump may write. It returns nil.
 func (c *Conn) pong(payload []byte) error {
 	select {
-	case c.hub.pongs <- message{c, stream.NewFrame(websocket.PongFrame, payload)}:
+	case c.hub.pongs <- connFrame{c, stream.NewFrame(websocket.PongFrame, payload)}:
 	case <-c.hub.done:
 	}
 	return nil
 }
 
-// writePump writes what the Hub sends, until the Hub closes send or a write fails. After a failed write it only
-// empties the queue, because readPump may still read what the peer sent before it hung up.
+// writePump writes the frames that the Hub sends. After a failed write it only receives batches until the Hub
+// closes send, because readPump may still read lines that the peer sent before it hung up.
 func (c *Conn) writePump() {
 	defer c.writing.Done()
 	if err := c.writeQueue(); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -384,7 +382,8 @@ func (c *Conn) writeQueue() error {
 	return c.writeClose()
 }
 
-// askForMore asks the Hub for more if b was the last batch.
+// askForMore asks the Hub for more if b is marked last. writePump calls it before it writes b, so that the next
+// batch comes during the write.
 func (c *Conn) askForMore(b delivery.Batch) {
 	if b.Last {
 		select {
@@ -443,7 +442,7 @@ func (c *Conn) writeClose() (err error) {
 	return err
 }
 
-// write writes b, in parts. The Hub closes the transport if one part takes longer than writeWait.
+// write writes b in parts of at most writeLimit bytes. The Hub closes the transport if one part takes writeWait.
 func (c *Conn) write(b []byte) error {
 	for part := range slices.Chunk(b, writeLimit) {
 		c.writes.Begin()

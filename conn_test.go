@@ -182,8 +182,8 @@ func startLimited(t testing.TB) (addr string) {
 	return startChat(t, with(func(cfg *config) { cfg.maxMessage = rfc6455.Limit })).addr
 }
 
-// A peer that pings without reading gets pongs in order, the last one in any case (RFC 6455, section 5.5.3), and then
-// the line that it said after the pings.
+// A peer that pings without reading gets pongs in order, the last one in any case (RFC 6455, section 5.5.3),
+// and then the line that it said after the pings.
 func TestManyPings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pings = 1000
@@ -233,8 +233,8 @@ func TestLinesBeforeARefusal(t *testing.T) {
 	}
 }
 
-// A ping is answered long after the last message. A pong of x/net itself would fail then, because the write deadline of
-// that message has passed.
+// A ping is answered long after the last message. A pong of x/net itself would fail then, because the write
+// deadline of that message has passed.
 func TestPingIsAnsweredLongAfterTheLastMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := startChat(t, inMemory).join("/ws")
@@ -282,8 +282,8 @@ func TestRefusedPeerReadsWhy(t *testing.T) {
 	p.ExpectClose(1009)
 }
 
-// The server half-closes the connection after its close frame, which it sends at once, or 0.2 s after a stop began. It
-// closes the rest when the peer does, or after 5 s.
+// The server half-closes the connection after its close frame, which it sends at once, or 0.2 s after a stop
+// began. It closes the rest when the peer does, or after 5 s.
 func TestClosingTakesFiveSecondsAtMost(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -476,7 +476,8 @@ func TestLongSinceIsNotKept(t *testing.T) {
 	}
 }
 
-// While the Hub drains, a read that ends late does not count as silence. The reader reads once more for each of them.
+// While the Hub drains, a read that ends late does not count as silence. The reader reads once more for each of
+// them.
 func TestLateReaderLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := newHub("", stream.New(0), new(metrics.Counters), slog.Default())

@@ -16,7 +16,7 @@ import (
 	"example.com/chat/internal/ws"
 )
 
-// config is the values of the flags.
+// config has the values of the flags.
 type config struct {
 	addr       string                // host:port to listen on
 	maxMessage int                   // bytes in a client's message
@@ -32,14 +32,14 @@ type config struct {
 	debug      string                // host:port for counters and profiles, or ""
 }
 
-// defaults is the config without flags.
+// defaults is the config of a command line without flags.
 var defaults = config{addr: ":8080", maxMessage: 4096, history: 256, rooms: 1000, title: "Chat"}
 
 // maxTitle is the number of characters in -title.
 const maxTitle = 60
 
-// parseFlags reads the command line. An error is one line that names the flag, its value, and what would be
-// right. It is flag.ErrHelp if the user asks for help, which parseFlags then writes to help.
+// parseFlags parses the command line. An error is one line with the flag, its value, and what would be right.
+// For -h it writes the help to help and returns flag.ErrHelp.
 func parseFlags(args []string, help io.Writer) (config, error) {
 	cfg := defaults
 	var cert, key string

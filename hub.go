@@ -33,66 +33,76 @@ const (
 	drainIdle    = 100 * time.Millisecond
 )
 
-// Close frames that the Hub sends of its own accord.
 var (
+	// errGoingAway is the close frame of a stopping chat. A draining readPump ends with it, too.
 	errGoingAway = &ws.CloseError{Code: ws.CloseGoingAway, Reason: "the server is shutting down"}
-	errTooSlow   = &ws.CloseError{Code: ws.CloseTryAgainLater, Reason: "you read too slowly"}
+
+	// errTooSlow is the close frame for a connection that is too far behind. After a blocked write there is none,
+	// because the transport is closed.
+	errTooSlow = &ws.CloseError{Code: ws.CloseTryAgainLater, Reason: "you read too slowly"}
 )
 
-// Hub maintains the connections of a room and broadcasts lines to them. One goroutine, run, serves it, and never
-// waits for a connection.
+// Hub maintains the connections of a room and broadcasts lines to them. Its goroutine, run, never waits for a
+// connection.
 type Hub struct {
 	// Set before run.
-	name     string // of the room
+	name     string // of the room; "" for the nameless room
 	counters *metrics.Counters
-	peerLog  *slog.Logger
-	stored   *store.Room // the room in -state; nil without
+	peerLog  *slog.Logger // limited log of what peers cause
+	stored   *store.Room  // handle of the room's lines in -state; nil without -state
 
 	// Set before run, with -relay only.
 	publish   publisher
-	delivered func() once.Marks // returns the marks of lines that a new room must not say again
+	delivered func() once.Marks // returns the marks that the room's stream gets when run starts
 
 	// Any goroutine sends on these, until done is closed.
-	register   chan registration   // new connections
-	unregister chan *Conn          // connections from which nothing more will be broadcast
-	broadcast  chan message        // lines
-	more       chan *Conn          // connections that have written a batch marked last
-	pongs      chan message        // answers to pings
-	remote     chan pending.Remote // lines of other chats
+	register   chan registration // new connections
+	unregister chan ending       // connections whose readPump broadcasts nothing more
+	broadcast  chan connFrame    // frames of lines from connections
+	more       chan *Conn        // connections whose writePump has received a batch marked last
+	pongs      chan connFrame    // pong frames to send
+	remote     chan pending.Part // lines of other chats
 
 	// Any goroutine reads these; the chat sets remotePeople.
-	localPeople  atomic.Int64  // connections here
-	remotePeople atomic.Int64  // connections in this room at other chats, as far as is known
-	draining     chan struct{} // closed when the Hub drains, and accepts lines until drainDeadline
-	done         chan struct{} // closed when run has returned, and nobody receives from the channels above
+	localPeople  atomic.Int64  // connections that are not dropped
+	remotePeople atomic.Int64  // connections in this room at other chats, as last reported
+	draining     chan struct{} // closed by run when the drain begins
+	done         chan struct{} // closed by run when it returns; nobody receives from the channels above afterwards
 
 	// Set by run before it closes draining.
-	drainDeadline time.Time
+	drainDeadline time.Time // after it readPumps read no more lines, and no lines are held back
 
 	// Owned by run, and readable once done is closed.
-	connections map[*Conn]bool // that get what is broadcast; only run sends on a Conn's send, and closes it
-	readers     map[*Conn]bool // that have not unregistered, so they may broadcast
-	pending     pending.Lines  // for the next flush
-	stream      *stream.Stream // what was broadcast
+	connections map[*Conn]bool // registered and not dropped; only run sends on a Conn's send, and closes it
+	registered  map[*Conn]bool // connections that have not unregistered, and may broadcast
+	pending     pending.Lines  // lines for the next flush
+	stream      *stream.Stream // lines that were broadcast
 	pace        pace.Pace
-	timer       *time.Timer // fires at due
-	due         time.Time   // when the next flush is due; zero if the timer does not run
-	hold        metrics.Hold
-	countIn     int // sweeps until the next people count
+	timer       *time.Timer  // fires at due
+	due         time.Time    // when the next flush is due; zero if the timer does not run
+	hold        metrics.Hold // counts the times at which lines are held back
+	countIn     int          // sweeps until the next people count
 }
 
-// publisher gives local lines of a room to the relay, which owns text afterwards. It returns the number of the
-// first line, and the origin that numbers it.
+// publisher puts lines of a room, each ended by '\n', into the outbox, which owns text afterwards. It returns the
+// origin of this chat and the number of the first line.
 type publisher func(room string, text []byte, at time.Time) (origin string, first uint64)
 
-// registration is a new connection, and what its client asked for.
+// registration is a new connection with the query of its handshake.
 type registration struct {
 	conn  *Conn
 	asked join
 }
 
-// message is a frame that came from a connection, or the answer to one.
-type message struct {
+// ending is a connection that broadcasts nothing more, with the close frame that answers the end of its input,
+// or nil.
+type ending struct {
+	conn  *Conn
+	reply *ws.CloseError
+}
+
+// connFrame is a frame of lines that conn has sent, or a pong that conn must get.
+type connFrame struct {
 	conn  *Conn
 	frame *stream.Frame
 }
@@ -105,15 +115,15 @@ func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *
 		counters:    counters,
 		peerLog:     peerLog,
 		register:    make(chan registration),
-		unregister:  make(chan *Conn),
-		broadcast:   make(chan message),
+		unregister:  make(chan ending),
+		broadcast:   make(chan connFrame),
 		more:        make(chan *Conn, 64), // so writePumps rarely wait
-		pongs:       make(chan message),
-		remote:      make(chan pending.Remote),
+		pongs:       make(chan connFrame),
+		remote:      make(chan pending.Part),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
 		connections: make(map[*Conn]bool),
-		readers:     make(map[*Conn]bool),
+		registered:  make(map[*Conn]bool),
 		stream:      s,
 		timer:       time.NewTimer(time.Hour),
 	}
@@ -125,7 +135,7 @@ func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *
 // sockets close soon afterwards.
 func (h *Hub) run(ctx context.Context) {
 	defer close(h.done)
-	if h.delivered != nil {
+	if h.delivered != nil { // not in startLocked, which holds chat.mu, because delivered takes another lock
 		h.stream.Marks.Merge(h.delivered())
 	}
 	sweeps := time.NewTicker(pace.SweepPeriod)
@@ -133,41 +143,39 @@ func (h *Hub) run(ctx context.Context) {
 	for h.step(ctx, sweeps.C) {
 	}
 
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout+time.Second) // readPumps notice it late
+	// A second more than the drain, because a busy readPump notices it late.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout+time.Second)
 	defer cancel()
 	h.startDrain()
-	for len(h.readers) > 0 && h.step(ctx, sweeps.C) {
+	for len(h.registered) > 0 && h.step(ctx, sweeps.C) {
 	}
 	for !h.pending.Empty() {
 		h.flush(time.Now())
 	}
 	for c := range h.connections {
-		reason := errGoingAway
-		if !h.readers[c] && c.closeReply != nil { // until c unregisters, closeReply is readPump's
-			reason = c.closeReply
-		}
-		h.dropWithRest(c, reason)
+		h.dropWithRest(c, cmp.Or(c.reply, errGoingAway))
 	}
 }
 
-// step waits for something to happen and acts on it. It returns false when ctx is done.
+// step handles one event of the Hub's channels, ticker or timer, and then flushes pending lines if that is due. It
+// returns false when ctx is done. Only run calls it and the methods below, except isDraining.
 func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	broadcast := h.broadcast
 	if h.pending.LocalFull() {
-		broadcast = nil // so readPumps wait, and the peers whose sockets they don't read
+		broadcast = nil // readPumps wait, so they read nothing, and the TCP windows of their peers fill up
 	}
 	remote := h.remote
 	if h.pending.RemoteFull() {
-		remote = nil // so the relay waits
+		remote = nil // the relay waits
 	}
-	if len(h.connections) == 0 && !h.stored.Behind(h.stream.End().Lines) {
-		sweeps = nil // an empty room costs nothing
+	if len(h.connections) == 0 && !h.stored.Lacks(h.stream.End().Lines) {
+		sweeps = nil // no tick wakes the Hub of an empty room whose lines are stored
 	}
 	select {
 	case r := <-h.register:
 		h.add(r.conn, r.asked)
-	case c := <-h.unregister:
-		h.remove(c)
+	case e := <-h.unregister:
+		h.remove(e.conn, e.reply)
 	case m := <-broadcast:
 		h.coalesce(m)
 	case r := <-remote:
@@ -189,12 +197,12 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	return true
 }
 
-// add registers c. The first message to a client that comes back with a position tells where it goes on, and
-// the first event how many people there are.
+// add registers c. If the client resumes, its first message announces its position. If it gets events, its
+// first event has the people count.
 func (h *Hub) add(c *Conn, asked join) {
 	h.connections[c] = true
 	h.localPeople.Store(int64(len(h.connections)))
-	h.readers[c] = true
+	h.registered[c] = true
 	h.counters.Connected.Add(1)
 	var first []*stream.Frame
 	reader := h.stream.NewReader()
@@ -211,8 +219,9 @@ func (h *Hub) add(c *Conn, asked join) {
 	}
 }
 
-// announcement returns the message EPOCH SEQ END: the position of a client, and how many lines were said
-// before it came. It is not joined with lines.
+// announcement returns the message EPOCH SEQ END for a client. SEQ is line, the number of lines before the next one
+// that the client gets. END counts the lines of the stream and the pending local lines. The message is not joined
+// with lines.
 func (h *Hub) announcement(line uint64) *stream.Frame {
 	end := h.stream.End().Lines + pending.Count(h.pending.Frames())
 	return stream.NewFrame(websocket.TextFrame, fmt.Appendf(nil, "%s %d %d", h.stream.Epoch(), line, end))
@@ -232,19 +241,22 @@ func (h *Hub) greeting(c *Conn, asked join) *stream.Frame {
 	return e.Frame()
 }
 
-// remove unregisters c, and drops it if that has not happened. While the Hub drains, c stays for the last lines.
-func (h *Hub) remove(c *Conn) {
-	delete(h.readers, c)
+// remove unregisters c, and drops c unless it was dropped before. While the Hub drains, remove does not drop c,
+// because c still gets the last lines.
+func (h *Hub) remove(c *Conn, reply *ws.CloseError) {
+	delete(h.registered, c)
+	c.reply = reply
 	if session := c.out.Session(); session != nil {
 		session.Leave()
 	}
 	if h.connections[c] && !h.isDraining() {
-		h.dropWithRest(c, c.closeReply)
+		h.dropWithRest(c, reply)
 	}
 }
 
-// coalesce adds m, and the messages that other connections have ready, to the pending lines.
-func (h *Hub) coalesce(m message) {
+// coalesce adds the lines of m, and those that other connections have ready, to the pending lines. It leaves
+// out lines that a sender repeats, and stops when local lines fill a flush.
+func (h *Hub) coalesce(m connFrame) {
 	for {
 		size := len(m.frame.Lines)
 		if s := m.conn.out.Session(); s != nil {
@@ -262,26 +274,20 @@ func (h *Hub) coalesce(m message) {
 	}
 }
 
-// flushWhenDue flushes the pending lines if the pace allows it, and else has the timer wake the Hub when it does.
-// After one flush the other channels get their turn.
+// flushWhenDue flushes if the pace allows it now, and otherwise sets the timer. It flushes only once, so that
+// the other channels get their turn before the rest of the remote lines.
 func (h *Hub) flushWhenDue() {
 	if h.pending.Empty() {
 		return
 	}
 	now := time.Now()
-	due := h.pace.HeldUntil(h.pending.Size())
-	if h.isDraining() && h.drainDeadline.Before(due) {
-		due = h.drainDeadline
-	}
-	h.hold.Note(due.After(now), h.counters)
-	if written := h.pace.WrittenBy(); !h.pending.Full() && due.Before(written) {
-		due = written
-	}
+	due, heldBack := h.pace.Due(now, h.pending.Size(), h.pending.Full(), h.drainDeadline)
+	h.hold.Note(heldBack, h.counters)
 	if !due.After(now) {
 		h.flush(now)
 		due = now
 	}
-	if !h.pending.Empty() && due != h.due {
+	if !h.pending.Empty() && !due.Equal(h.due) {
 		h.due = due
 		h.timer.Reset(due.Sub(now))
 	}
@@ -307,7 +313,8 @@ func (h *Hub) flush(now time.Time) {
 	h.pending.Done()
 }
 
-// publishLocal hands the pending local lines to the relay, and marks them, because a relay may bring them back.
+// publishLocal gives the pending local lines to the relay, and accepts their numbers in the room's marks. So
+// the room drops these lines if a relay sends them back.
 func (h *Hub) publishLocal(now time.Time) {
 	if h.publish == nil {
 		return
@@ -318,21 +325,23 @@ func (h *Hub) publishLocal(now time.Time) {
 	}
 }
 
-// fanOut sends f, the newest frame of the stream, to the connections that are not behind. The others will get
-// it from the stream.
+// fanOut sends f, the newest frame of the stream, to the connections that are not behind, and surveys all
+// connections. A connection that is behind gets f from the stream later, and is dropped if it is too far
+// behind.
 func (h *Hub) fanOut(f *stream.Frame) {
 	shared := []*stream.Frame{f}
 	found := pace.NewSurvey(h.stream.End().Lines)
 	h.pace.Sent(len(f.Lines))
 	for c := range h.connections {
 		c.out.Push(h.stream, shared)
-		h.note(c, &found)
+		h.surveyConn(c, &found)
 	}
-	h.adopt(found)
+	h.pace.SetSurvey(found)
+	h.stream.Trim(found.Needed())
 }
 
-// note adds c to found, or drops c if it is too far behind.
-func (h *Hub) note(c *Conn, found *pace.Survey) {
+// surveyConn adds c to found if c is behind, or drops c if it is too far behind.
+func (h *Hub) surveyConn(c *Conn, found *pace.Survey) {
 	if !c.out.Behind() {
 		return
 	}
@@ -345,13 +354,7 @@ func (h *Hub) note(c *Conn, found *pace.Survey) {
 	found.Add(lag, c.out.Line(), &c.meter)
 }
 
-// adopt adopts what a look at all connections has found.
-func (h *Hub) adopt(found pace.Survey) {
-	h.pace.Look(found)
-	h.stream.Trim(found.Needed())
-}
-
-// catchUp sends more to c, which asks for it.
+// catchUp sends c the next frames, after its writePump has asked for more.
 func (h *Hub) catchUp(c *Conn) {
 	if !h.connections[c] {
 		return // dropped since it asked
@@ -361,15 +364,15 @@ func (h *Hub) catchUp(c *Conn) {
 	h.pace.Changed(before, c.out.Lag(h.stream))
 }
 
-// sendControl sends c a control frame.
+// sendControl sends c a control frame, unless c was dropped.
 func (h *Hub) sendControl(c *Conn, f *stream.Frame) {
 	if h.connections[c] {
 		c.out.Control(h.stream, f)
 	}
 }
 
-// sweep looks at every connection. It pings a silent one, and drops one that has been silent for pongWait or
-// blocked in a write for writeWait.
+// sweep pings connections that are silent, and drops those that were silent for pongWait or blocked in a write for
+// writeWait. It sends people counts that are due, and offers the stream to the store.
 func (h *Hub) sweep() {
 	ping := stream.NewFrame(websocket.PingFrame, nil)
 	found := pace.NewSurvey(h.stream.End().Lines)
@@ -377,18 +380,19 @@ func (h *Hub) sweep() {
 		c.meter.Sweep(c.writes.Bytes(), c.out.Lag(h.stream))
 		h.checkSilence(c, ping)
 		if h.connections[c] {
-			h.note(c, &found)
+			h.surveyConn(c, &found)
 		}
 	}
-	h.adopt(found)
+	h.pace.SetSurvey(found)
+	h.stream.Trim(found.Needed())
 	h.sendCounts()
 	h.stored.Offer(h.stream.End().Lines)
 }
 
-// checkSilence pings or drops c if it is silent or blocked.
+// checkSilence pings c, or closes its transport and drops c.
 func (h *Hub) checkSilence(c *Conn, ping *stream.Frame) {
 	if !c.out.Idle() {
-		c.silence.Reset() // a ping may still be queued
+		c.silence.Reset() // a ping may still be queued, so silence proves nothing
 	}
 	silent, blocked := c.silence.Sweep(&c.reads), c.blocked.Sweep(&c.writes)
 	switch {
@@ -408,8 +412,8 @@ func (h *Hub) checkSilence(c *Conn, ping *stream.Frame) {
 // people returns the number of connections in the room, at all chats.
 func (h *Hub) people() int { return len(h.connections) + int(h.remotePeople.Load()) }
 
-// sendCounts sends the people count to connections that have another one. In a large room it does so only every few
-// sweeps.
+// sendCounts sends the people count to the connections that have an older one. In a large room it does so only
+// every few sweeps.
 func (h *Hub) sendCounts() {
 	if h.countIn > 0 {
 		h.countIn--
@@ -429,16 +433,13 @@ func (h *Hub) sendCounts() {
 	}
 }
 
-// dropWithRest drops c after all that it was not sent yet, pending lines included.
+// dropWithRest drops c after all frames of the stream and pending lines that c lacks.
 func (h *Hub) dropWithRest(c *Conn, reason *ws.CloseError) {
-	before := c.out.Lag(h.stream)
-	rest := append(c.out.Rest(h.stream), h.pending.Frames()...)
-	h.pace.Changed(before, 0)
-	h.drop(c, rest, reason)
+	h.drop(c, append(c.out.Rest(h.stream), h.pending.Frames()...), reason)
 }
 
-// drop removes c from the connections and closes its send. Within writeWait, writePump then writes the queue, rest
-// and, unless reason is nil, a close frame that says reason. It does nothing if c was dropped before.
+// drop removes c from the connections and closes c.send, unless c was dropped before. writePump then has
+// writeWait to write the queue, rest, and reason as a close frame, unless reason is nil.
 func (h *Hub) drop(c *Conn, rest []*stream.Frame, reason *ws.CloseError) {
 	if !h.connections[c] {
 		return
@@ -447,7 +448,7 @@ func (h *Hub) drop(c *Conn, rest []*stream.Frame, reason *ws.CloseError) {
 	delete(h.connections, c)
 	h.localPeople.Store(int64(len(h.connections)))
 	if len(h.connections) == 0 {
-		h.stream.Trim(h.stream.End().Lines) // there may be no sweep to do it
+		h.stream.Trim(h.stream.End().Lines) // an empty room may have no sweep that trims the stream
 	}
 	c.reason = reason
 	c.socket.SetWriteDeadline(time.Now().Add(writeWait))
@@ -455,11 +456,11 @@ func (h *Hub) drop(c *Conn, rest []*stream.Frame, reason *ws.CloseError) {
 	close(c.send)
 }
 
-// startDrain begins to drain: readPumps read the lines in flight and unregister.
+// startDrain makes every readPump read the lines in flight and unregister.
 func (h *Hub) startDrain() {
 	h.drainDeadline = time.Now().Add(drainTimeout)
 	close(h.draining)
-	for c := range h.readers {
+	for c := range h.registered {
 		c.socket.SetReadDeadline(time.Now()) // wakes readPump
 	}
 }

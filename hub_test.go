@@ -756,11 +756,11 @@ func TestPeople(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory)
 		other, ann := c.join("/ws"), c.join("/ws?events")
-		if e := readEvent(t, ann); e.People != 2 || e.Now != time.Now().UnixMilli() || e.Said != nil {
+		if e := readEvent(t, ann); e.People != 2 || e.Now != time.Now().UnixMilli() || e.Times != nil {
 			t.Errorf("on joining: got %+v, want 2 people and the time", e)
 		}
 		since, _ := c.resume("/ws?events=", "")
-		if e := readEvent(t, since); e.People != 3 || e.Now != time.Now().UnixMilli() || e.Said != nil {
+		if e := readEvent(t, since); e.People != 3 || e.Now != time.Now().UnixMilli() || e.Times != nil {
 			t.Errorf("on joining with since: got %+v, want 3 people and the time", e)
 		}
 		for range 5 {
@@ -829,7 +829,7 @@ func TestTimesOfThePast(t *testing.T) {
 		bob, at := c.resume("/ws?events", "")
 		readEvent(t, bob) // people
 		e := readEvent(t, bob)
-		if want := [][2]int64{{1, began}, {1, began + 10_000}, {1, began + 20_000}}; !slices.Equal(e.Said, want) || e.Now != began+30_000 {
+		if want := [][2]int64{{1, began}, {1, began + 10_000}, {1, began + 20_000}}; !slices.Equal(e.Times, want) || e.Now != began+30_000 {
 			t.Errorf("got %+v, want %v", e, want)
 		}
 		bob.ExpectLines(wstest.Numbered(0, 3)...)
@@ -838,7 +838,7 @@ func TestTimesOfThePast(t *testing.T) {
 
 		carl, _ := c.resume("/ws?events", fmt.Sprintf("%s.%d", at.epoch, 2))
 		readEvent(t, carl)
-		if e := readEvent(t, carl); len(e.Said) != 2 || e.Said[0] != [2]int64{1, began + 20_000} {
+		if e := readEvent(t, carl); len(e.Times) != 2 || e.Times[0] != [2]int64{1, began + 20_000} {
 			t.Errorf("got %+v, want 2 times, the first of them %d", e, began+20_000)
 		}
 		carl.ExpectLines("line 2", "now")

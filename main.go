@@ -1,9 +1,9 @@
 // Command chat serves a web chat on golang.org/x/net/websocket.
 //
-// The program mirrors the older chat example of gorilla/websocket. A wsHandler makes a Conn of each WebSocket,
-// with two goroutines: readPump hands what the client says to the room's Hub, and writePump writes what the Hub
-// sends. What the example does not have is in rooms.go, which runs a Hub for each room, and in packages under
-// internal.
+// The program mirrors the older chat example of gorilla/websocket. wsHandler makes a Conn of each WebSocket. A
+// Conn has two goroutines: readPump hands the client's lines to the Hub of the room, and writePump writes the
+// frames that the Hub sends. rooms.go runs a Hub for each room. The other additions, such as resuming, relays
+// and persistence, are packages under internal.
 package main
 
 import (
@@ -31,8 +31,9 @@ const (
 	// a join (bench/RESULTS.md).
 	minHeap = 32 << 20
 
-	// gcPercent is the growth at which a larger heap is collected. Such a heap is mostly idle connections, and
-	// takes that much more memory than they need. GOGC in the environment overrides both constants.
+	// gcPercent is the growth, in percent, at which a larger heap is collected. Idle connections make up most
+	// of such a heap, and it takes up to that much more memory than they need. GOGC in the environment
+	// overrides both constants.
 	gcPercent = 25
 
 	// httpShutdownTimeout limits how long a stopping server waits for responses in progress.
@@ -58,13 +59,13 @@ func main() {
 	}
 }
 
-// run serves the chat until SIGINT or SIGTERM, or until it can't listen.
+// run serves the chat until SIGINT or SIGTERM. Its error says why the chat can't listen, open -state, or serve.
 func run(cfg config) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	go stopOnSignal(stop)
 
-	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", cfg.addr) // the Hubs ping
+	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", cfg.addr) // no keepalives, because the Hubs ping
 	if err != nil {
 		return err
 	}
@@ -114,8 +115,8 @@ func stopOnSignal(stop func()) {
 	os.Exit(128 + int(second.(syscall.Signal)))
 }
 
-// serve runs c, and serves it on listener, and its relay on relays unless that is nil, until ctx is done. Then
-// it waits until c has stopped. It returns the listener's error.
+// serve runs c until ctx is done or listener fails, and waits until c has stopped. Clients connect to listener, and
+// relays to relays, which may be nil. After a stop it returns nil, and otherwise the listener's error.
 func serve(ctx context.Context, listener, relays net.Listener, c *chat) error {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -147,7 +148,8 @@ func shutdownHTTP(server *http.Server) {
 	server.Close()
 }
 
-// displayURL returns a URL for people of a server that was told to listen on addr, and listens on bound.
+// displayURL returns a URL that people can open. addr is the configured address, and bound the one that the
+// listener has.
 func displayURL(scheme, addr string, bound net.Addr) string {
 	host, _, _ := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// emptyRoomWait is how long a named room without connections stays, unless another room needs its place. People
-	// who come back before then find their position.
+	// emptyRoomWait is how long a named room without connections stays, if no new room replaces it. Until it
+	// ends, people who come back find their position.
 	emptyRoomWait = 5 * time.Minute
 
 	// expirePeriod is the time between two looks for rooms that have been empty for emptyRoomWait.
@@ -39,25 +39,27 @@ var (
 // roomName is the syntax of a room's name. The name of the nameless room is "".
 var roomName = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
 
+// isRoom reports whether name is "" or valid.
 func isRoom(name string) bool { return name == "" || roomName.MatchString(name) }
 
-// chat is all rooms of this process: a Hub for each, and what they share. Any goroutine may use it.
+// chat is all rooms of this process, with a Hub for each. Any goroutine may use it.
 type chat struct {
 	// Set at construction.
 	cfg      config
 	counters *metrics.Counters
-	peerLog  *slog.Logger        // of what peers cause; limited
+	peerLog  *slog.Logger        // limited log of what peers cause
 	store    *store.Store        // nil without -state
 	relay    *relayserver.Server // nil without -relay
 
 	hubs    sync.WaitGroup // the goroutines of Hubs
 	sockets sync.WaitGroup // connections that have entered and not left
 
+	// Guarded by mu.
 	mu       sync.Mutex
 	rooms    map[string]*room // by name; the nameless room is always there
 	empty    *list.List       // of *room: the named rooms without connections, the longest-empty first
 	conns    int              // connections in all rooms
-	draining bool             // nobody may enter any more
+	draining bool             // no connection may enter
 }
 
 // room is a Hub with its reference count. chat.mu guards it.
@@ -99,8 +101,8 @@ func openChat(cfg config) (*chat, error) {
 	return c, nil
 }
 
-// openStore opens -state, and returns what it holds of each room and of the relay. After an error the directory
-// is as it was.
+// openStore opens -state, and returns what it holds of each room and of the relay. After an error the directory is
+// closed, and marked as it was found.
 func (c *chat) openStore() (records map[string]stream.Record, relayState []byte, err error) {
 	if c.cfg.state == "" {
 		return nil, nil, nil
@@ -118,8 +120,8 @@ func (c *chat) openStore() (records map[string]stream.Record, relayState []byte,
 	return records, relayState, nil
 }
 
-// openLocked opens a new room. While there are too many, it ends those that have been empty for longest. Many
-// may be too many after a restart with a smaller -rooms.
+// openLocked opens a new room. At the limit it first ends the rooms that have been empty for longest. After a
+// restart with a smaller -rooms these may be many. hasPlaceLocked must be true.
 func (c *chat) openLocked(name string) *room {
 	for c.crowdedLocked() && c.longestEmptyLocked() != nil {
 		c.endLocked(c.longestEmptyLocked())
@@ -129,7 +131,7 @@ func (c *chat) openLocked(name string) *room {
 	return c.startLocked(hub)
 }
 
-// startLocked starts a Hub, whose room may end until somebody enters it.
+// startLocked starts hub and adds its room, which counts as empty until a connection enters.
 func (c *chat) startLocked(hub *Hub) *room {
 	if c.relay != nil {
 		hub.publish = c.relay.Publish
@@ -186,7 +188,7 @@ func (c *chat) enter(name string) (*Hub, *ws.HandshakeError) {
 	return entered.hub, nil
 }
 
-// leave ends what enter began.
+// leave releases one connection that has entered h's room. It must be called once for each enter.
 func (c *chat) leave(h *Hub) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -200,7 +202,7 @@ func (c *chat) leave(h *Hub) {
 	c.counters.Connections.Set(int64(c.conns))
 }
 
-// vacateLocked makes a named room without connections one that may end.
+// vacateLocked puts a room without connections at the end of c.empty, unless it is the nameless room.
 func (c *chat) vacateLocked(left *room) {
 	if left.hub.name != "" {
 		left.emptySince = time.Now()
@@ -208,7 +210,7 @@ func (c *chat) vacateLocked(left *room) {
 	}
 }
 
-// endLocked ends an empty room.
+// endLocked ends a room in c.empty. Its Hub stops, and its stored lines are removed.
 func (c *chat) endLocked(ended *room) {
 	ended.stop()
 	ended.hub.stored.End()
@@ -217,7 +219,7 @@ func (c *chat) endLocked(ended *room) {
 	c.counters.Rooms.Set(int64(len(c.rooms)))
 }
 
-// crowdedLocked reports whether there are as many named rooms as there may be, or more.
+// crowdedLocked reports whether the limit of named rooms is reached.
 func (c *chat) crowdedLocked() bool { return len(c.rooms)-1 >= c.cfg.rooms }
 
 // hasPlaceLocked reports whether one more room can be opened.
@@ -231,7 +233,7 @@ func (c *chat) longestEmptyLocked() *room {
 	return nil
 }
 
-// expire ends the rooms that have been empty for emptyRoomWait, here and at other chats.
+// expire ends the rooms that have been empty for emptyRoomWait, unless people at other chats are in them.
 func (c *chat) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -245,10 +247,10 @@ func (c *chat) expire() {
 	}
 }
 
-// Deliver hands lines of another chat to the Hub of their room. The room opens as if somebody had entered and
-// left it. It implements relayserver.Chat.
-func (c *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
-	lines := pending.Remote{Origin: b.Origin, First: b.First, Count: b.Count}
+// Deliver hands lines of another chat to the Hub of their room, and waits until the Hub has received them. It
+// opens the room if needed, and restarts its expiry. It copies the text. It implements relayserver.Chat.
+func (c *chat) Deliver(ctx context.Context, b relayserver.Part) error {
+	lines := pending.Part{Origin: b.Origin, First: b.First, Count: b.Count}
 	if b.Text != nil {
 		lines.Frame = stream.TextFrame(b.Text)
 		lines.Frame.At = b.At
@@ -261,7 +263,7 @@ func (c *chat) Deliver(ctx context.Context, b relayserver.Batch) error {
 		select {
 		case hub.remote <- lines:
 			return nil
-		case <-hub.done: // the room was empty and has ended; another one may take its place
+		case <-hub.done: // the empty room has ended; the next round opens it again
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -309,11 +311,11 @@ func (c *chat) SetRemotePeople(people map[string]int) {
 	}
 }
 
-// run ends rooms that have been empty for long, runs the store, and serves the relay on relays unless that is
-// nil, until ctx is done. Then it stops, and returns when all connections are closed.
+// run serves the relay on relays, unless that is nil, runs the store, and expires rooms, until ctx is done.
+// Then it stops the chat, and returns when all connections are closed.
 //
-// A stop goes from people to the disk. The Hubs drain and stop, the relay fetches the last lines, and the store
-// writes both, so that each step has all that the step before it left.
+// A stop has an order: the Hubs drain, the relay fetches the last lines, the store writes both. So each step has
+// everything that the step before left.
 func (c *chat) run(ctx context.Context, relays net.Listener) {
 	var storing, relaying sync.WaitGroup
 	storing.Go(func() { c.store.Run(ctx) })
@@ -339,7 +341,7 @@ func (c *chat) run(ctx context.Context, relays net.Listener) {
 	c.sockets.Wait()
 }
 
-// drain lets nobody in any more, and has all Hubs drain and stop.
+// drain makes enter fail and stops all Hubs. It returns them.
 func (c *chat) drain() (hubs []*Hub) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -351,7 +353,7 @@ func (c *chat) drain() (hubs []*Hub) {
 	return hubs
 }
 
-// closeStore writes what the store does not have yet of the Hubs, which have stopped, and of the relay.
+// closeStore writes the lines that the store lacks, and the relay's snapshot. The Hubs must have stopped.
 func (c *chat) closeStore(hubs []*Hub) {
 	for _, h := range hubs {
 		h.stored.Finish(h.stream.Since)

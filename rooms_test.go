@@ -128,7 +128,8 @@ func TestFullChat(t *testing.T) {
 	}
 }
 
-// A full chat refuses handshakes until somebody leaves. Its page still loads, and a plain request gets the same answer.
+// A full chat refuses handshakes until somebody leaves. Its page still loads, and a plain request gets the same
+// answer.
 func TestFullChatOverHTTP(t *testing.T) {
 	c := startChat(t, with(func(cfg *config) { cfg.maxConns = 3 }))
 	peers := wstest.JoinMany(t, c.addr, 3)
@@ -248,8 +249,8 @@ func TestRestart(t *testing.T) {
 			late, _ := c.resume(test.room+"/ws?events", fmt.Sprintf("%s.%d", at.epoch, seq))
 			readEvent(t, late) // people
 			if test.said > 0 {
-				if e := readEvent(t, late); e.Said[0][1] < before || e.Said[0][1] > time.Now().UnixMilli() {
-					t.Errorf("%q, run %d: got times %v, want them from %d on", test.room, run, e.Said, before)
+				if e := readEvent(t, late); e.Times[0][1] < before || e.Times[0][1] > time.Now().UnixMilli() {
+					t.Errorf("%q, run %d: got times %v, want them from %d on", test.room, run, e.Times, before)
 				}
 			}
 			late.ExpectLines(wstest.Numbered(seq, seq+test.said)...)
@@ -397,7 +398,7 @@ func TestFewerRooms(t *testing.T) {
 // deliver delivers lines of another chat as its relay would.
 func (c *testChat) deliver(room, origin string, first uint64, lines ...string) error {
 	text := []byte(strings.Join(lines, "\n") + "\n")
-	return c.chat.Deliver(c.t.Context(), relayserver.Batch{Room: room, Origin: origin, First: first, Count: uint64(len(lines)), Text: text})
+	return c.chat.Deliver(c.t.Context(), relayserver.Part{Room: room, Origin: origin, First: first, Count: uint64(len(lines)), Text: text})
 }
 
 // mustDeliver is deliver where nothing may fail.
@@ -665,7 +666,7 @@ func TestDeliverEnds(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() {
-			ended <- c.chat.Deliver(ctx, relayserver.Batch{Origin: "third", First: 1, Count: 1, Text: []byte("never said\n")})
+			ended <- c.chat.Deliver(ctx, relayserver.Part{Origin: "third", First: 1, Count: 1, Text: []byte("never said\n")})
 		}()
 		synctest.Wait()
 		cancel()

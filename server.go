@@ -20,8 +20,8 @@ const (
 	// maxHTTPConns is the number of connections that may be open beside WebSockets.
 	maxHTTPConns = 256
 
-	// httpBusyTime is how long a request may take while there are more connections. After a restart all clients
-	// come at once, and each of them has that time for its handshake.
+	// httpBusyTime is how long a request may take while there are more than maxHTTPConns connections. After a
+	// restart all clients come at once, and each of them has that time for its handshake.
 	httpBusyTime = 2 * time.Second
 )
 
@@ -43,8 +43,8 @@ func newServer(c *chat) *http.Server {
 	return server
 }
 
-// newMux returns the addresses of the chat. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws,
-// and those of the nameless room / and /ws.
+// newMux returns the handler of all addresses. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws, and
+// those of the nameless room / and /ws.
 func newMux(c *chat) *http.ServeMux {
 	mux := http.NewServeMux()
 	for name, file := range assets.Files() {
@@ -98,7 +98,7 @@ type join struct {
 // senderSyntax is the syntax of ?sender=.
 var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
 
-// parseJoin reads the query of a handshake.
+// parseJoin parses the query of a handshake.
 func parseJoin(query url.Values) (join, *ws.HandshakeError) {
 	asked := join{resumes: query.Has("since"), since: query.Get("since"), events: query.Has("events")}
 	if !query.Has("sender") {
@@ -106,7 +106,7 @@ func parseJoin(query url.Values) (join, *ws.HandshakeError) {
 	}
 	sender := query.Get("sender")
 	id, number, _ := strings.Cut(sender, ".")
-	acked, err := strconv.ParseUint(number, 10, 52) // JavaScript counts exactly up to 2^53
+	acked, err := strconv.ParseUint(number, 10, 52) // 52 bits: JavaScript counts exactly only below 2^53
 	if err != nil || !senderSyntax.MatchString(sender) || !asked.events {
 		return asked, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "sender",
 			Text: fmt.Sprintf("Want sender=ID.TAKEN, with an ID of up to 64 letters, digits, - and _, and with events; not %.100q.", sender)}
@@ -115,8 +115,8 @@ func parseJoin(query url.Values) (join, *ws.HandshakeError) {
 	return asked, nil
 }
 
-// securityHeaders sets headers that forbid content sniffing and, unless next relaxes the policy, all loading. The answer
-// to a WebSocket handshake does not pass here.
+// securityHeaders sets headers that forbid content sniffing and, unless next relaxes the policy, all loading.
+// The answer to a WebSocket handshake does not pass here.
 func securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")

@@ -28,9 +28,9 @@ func answer(server *http.Server, method, target string) *httptest.ResponseRecord
 	return w
 }
 
-// The page and the WebSocket of room NAME are at /NAME/ and /NAME/ws. Other spellings of a name redirect to it with
-// a relative address, and other addresses are not found. Every answer forbids sniffing, referrers and, except for the
-// page, all loading. No request opens a room.
+// The page and the WebSocket of room NAME are at /NAME/ and /NAME/ws. Other spellings of a name redirect to it
+// with a relative address, and other addresses are not found. Every answer forbids sniffing, referrers and,
+// except for the page, all loading. No request opens a room.
 func TestAddresses(t *testing.T) {
 	c := startChat(t)
 	server := newServer(c.chat)
@@ -229,8 +229,8 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// Before TLS 1.3, one read may return the end of a message and of the connection. The message must be longer than what
-// the server buffers, because a buffer would separate them.
+// Before TLS 1.3, one read may return the end of a message and of the connection. The message must be longer
+// than what the server buffers, because a buffer would separate them.
 func TestLastWordsOverTLS(t *testing.T) {
 	certificate := newCertificate(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -288,8 +288,8 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
-// A handshake may ask for a position, for events and, with events, for the numbers of a sender. A sender that is not
-// ID.TAKEN is refused with 400, and the answer shows how it should be.
+// A handshake may ask for a position, for events and, with events, for the numbers of a sender. A sender that
+// is not ID.TAKEN is refused with 400, and the answer shows how it should be.
 func TestParseJoin(t *testing.T) {
 	id := strings.Repeat("x", 64)
 	for _, test := range []struct {

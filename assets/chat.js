@@ -161,7 +161,7 @@ listen({
     settle(message, 'refused', 'not sent');
     notice(why);
   },
-  own: markOwn,
+  ownChanged: markOwn,
   line(line) {
     const {name} = parse(line.text);
     if (name !== undefined) {

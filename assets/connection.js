@@ -34,7 +34,7 @@ let emit = (...event) => earlyEvents.push(event);
 //   queued(message)        message, an object with text, is new in the outbox
 //   gone(message)          message was said, but its line won't come
 //   refused(message, why)  the server refused message; why is a sentence
-//   own()                  isOwn is true of more lines, which were said in another tab
+//   ownChanged()           isOwn is true of more lines, which were said in another tab
 export function listen(handlers) {
   emit = function (name, ...args) {
     try {
@@ -46,8 +46,14 @@ export function listen(handlers) {
   earlyEvents.splice(0).forEach(event => emit(...event));
 }
 
-// ---- The connection. It first waits for the position, which is the server's first message. Then it waits
-// for the first event, which acknowledges messages. After that it may send.
+// ---- The connection. It has these stages, in this order:
+//
+//   connecting    connect has asked for the lines from position on, or for the history.
+//   position      EPOCH SEQ END, the server's first message, has come. The page is live.
+//   first event   It acknowledges messages of earlier connections. The page sends the others.
+//   replay        The lines from SEQ to END come, which were said before this connection was made.
+//   END           The replay is complete, and the page has caught up. If END is SEQ, it is so at once.
+//   afterwards    New lines come, with acknowledgements before them.
 
 const answerTimeout = 10000; // milliseconds without an answer after which a connection counts as dead
 
@@ -72,12 +78,12 @@ let maySend = false; // the first event has come
 // Set by handlePosition for each connection.
 let position; // {epoch, seq} of the next line; handleLine advances it; undefined before the first connection
 let repeats = 0; // number of next lines that the page has already shown; handleLine counts it down
-let replayEnd = 0; // END: the replay consists of the lines below this seq
+let replayEnd = 0; // END, the seq of the first line after the replay
 let oldEnd = Infinity; // lines below this seq were said before the page was opened
 
 // Set by handleEvent; handlePosition resets them.
 let skew; // milliseconds of the server's clock ahead of this device's; undefined before the first event
-let times = []; // [count, milliseconds since 1970]: when the next count lines were said, and so on
+let times = []; // pairs [count, at]; the next count lines were said at the time at, in milliseconds since 1970
 
 // nextPosition returns a copy of the next line's position, {epoch, seq}, or undefined if it is not known yet.
 export const nextPosition = () => position && {...position};
@@ -134,8 +140,8 @@ function closeSocket() {
 // ---- What the server sends.
 
 // handlePosition handles the first message of a connection, EPOCH SEQ END.
-function handlePosition(message) {
-  const [epoch, seqField, endField] = message.split(' ');
+function handlePosition(text) {
+  const [epoch, seqField, endField] = text.split(' ');
   const seq = Number(seqField);
   replayEnd = Number(endField);
   repeats = 0;
@@ -223,10 +229,9 @@ function consumeTime() {
 // acked, messages}: acked is the number of its last message that the server has acknowledged, and messages
 // has the following ones. The sender and the texts are stored in the tab, with acked as "taken".
 //
-// Each load of the page is a sender of its own. A duplicated tab begins with a copy of the other tab's
-// outbox. The room drops what the second tab sends, because the ID and the numbers are the same. For new
-// messages the two tabs must differ. So a page adds no message to a stored sender, and sends the stored
-// messages first.
+// Each load of the page is a sender of its own, and never adds messages to a stored sender. The reason is a
+// duplicated tab, which begins with a copy of the outbox. Both tabs may send the stored messages, because
+// the room drops repeats by ID and number. New messages need different IDs.
 
 const me = {id: randomID(), acked: 0, messages: []}; // the sender of this load
 
@@ -234,10 +239,9 @@ const me = {id: randomID(), acked: 0, messages: []}; // the sender of this load
 // handleAck removes it when all of its messages are acknowledged.
 const senders = loadSenders();
 
-// awaitingLine has the messages that are acknowledged, and whose lines have not come yet. A message is
-// recognised in the lines by its text. If onlyInReplay is set, the message was acknowledged before this
-// connection was made, so no line after the replay can be its line. handleAck adds messages; consumeAwaited
-// and endReplay remove them.
+// awaitingLine has the acknowledged messages whose lines have not come yet. The page recognises a line by
+// its text. A message with onlyInReplay was said before this connection was made, so its line is in the
+// replay or won't come. handleAck adds messages; consumeAwaited and endReplay remove them.
 let awaitingLine = [];
 
 senders.flatMap(sender => sender.messages).forEach(message => emit('queued', message));
@@ -278,9 +282,9 @@ export function sendMessage(text) {
   }
 }
 
-// handleAck removes the first sender's messages up to number acked, which are in the stream now. The first
-// acknowledgement on a connection is about messages from earlier ones. After it, handleAck sends those that
-// are left. When none is left, it connects for the next sender.
+// handleAck removes the first sender's messages up to number acked, which are in the stream. The first
+// acknowledgement on a connection covers messages of earlier connections, so handleAck then sends the
+// remaining messages. When no message of a stored sender remains, it connects for the next sender.
 function handleAck(acked) {
   const sender = senders[0], isFirst = !maySend;
   const messages = sender.messages.splice(0, Math.max(0, acked - sender.acked));
@@ -305,8 +309,8 @@ function consumeAwaited(text) {
   return i < 0 ? undefined : awaitingLine.splice(i, 1)[0];
 }
 
-// endReplay gives up the messages whose lines were not in the replay. It does nothing until the replay is
-// complete and the first acknowledgement has come, which may add such messages.
+// endReplay gives up the messages whose lines were not in the replay. It does nothing before the first event,
+// or before END.
 function endReplay() {
   if (maySend && position.seq >= replayEnd) {
     awaitingLine.filter(message => message.onlyInReplay).forEach(message => emit('gone', message));
@@ -315,8 +319,8 @@ function endReplay() {
 }
 
 // handleRefusal removes the first message that is not acknowledged, after the server has closed the
-// connection because of it. The message keeps its number, since the following messages have theirs in a
-// duplicated tab, too.
+// connection because of it. The number of the refused message stays used, because a duplicated tab has the
+// following messages under the same numbers.
 function handleRefusal(why) {
   const message = senders[0].messages.shift();
   if (message) {
@@ -358,7 +362,7 @@ export const isOwn = ({epoch, seq}) => [ownInTab, ownOnDevice].some(own => own.e
 window.addEventListener('storage', function (event) {
   if (event.key === path + ':own' && event.storageArea === window.localStorage) {
     ownOnDevice = loadOwn(device);
-    emit('own');
+    emit('ownChanged');
   }
 });
 

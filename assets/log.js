@@ -125,7 +125,7 @@ function withMentions(text) {
 let waiting = []; // elements to append to the log; set by add, removeRule and draw
 let drawPlanned = false; // draw will be called; set by add, reset by draw
 let following = true; // the log stays at its end; set by scrolling, toEnd and showNew
-let below = 0; // entries added since the log no longer follows; set by draw, follow and showNew
+let below = 0; // entries added since the log stopped following its end; set by draw, follow and showNew
 
 function add(e) {
   waiting.push(e);
@@ -249,9 +249,9 @@ new ResizeObserver(follow).observe($log[0]);
 const newRule = element('div', '', element('span', '', 'New'));
 newRule.id = 'new';
 
-// read is the position of the first line that the person hasn't seen, {epoch, seq}; {} if it is not known.
-// startAbsence sets and stores it, for later loads of the page.
-let read = load(device, path + ':read', {});
+// firstUnseen is the position of the first line that the person hasn't seen, {epoch, seq}; {} if it is not
+// known. startAbsence sets and stores it, for later loads of the page.
+let firstUnseen = load(device, path + ':read', {});
 
 // absence is when the person left and came back, by the server's clock in milliseconds. startAbsence and
 // endAbsence set it.
@@ -273,10 +273,14 @@ export function onUnread(f) {
   f(unread);
 }
 
-// wasSaidInAbsence reports whether a line is new. The stored position decides about an old line, and the
-// absence about any other.
+// wasSaidInAbsence reports whether a line is new. firstUnseen decides about an old line, and absence about any
+// other.
 function wasSaidInAbsence({own, old, position, at}) {
-  return !own && (old ? read.epoch === position.epoch && position.seq >= read.seq : isAway() || at >= absence.from && at <= absence.to);
+  if (own) {
+    return false;
+  }
+  return old ? position.epoch === firstUnseen.epoch && position.seq >= firstUnseen.seq :
+    isAway() || at >= absence.from && at <= absence.to;
 }
 
 function markNew() {
@@ -296,8 +300,8 @@ function removeRule() {
 }
 
 function startAbsence() {
-  read = nextPosition() ?? read;
-  save(device, path + ':read', read);
+  firstUnseen = nextPosition() ?? firstUnseen;
+  save(device, path + ':read', firstUnseen);
   rule = 'none';
   for (const e of $lines.children('.entry').get()) {
     e.line.isNew = false;
@@ -380,7 +384,7 @@ export function settle(message, classes, mark) {
   add(entry(message.text, 'own ' + classes, element('span', 'mark', mark)));
 }
 
-// markOwn shows the lines as own for which isOwn has become true, and no longer counts them as new.
+// markOwn shows a line as own if isOwn has become true of it, and no longer counts it as new.
 export function markOwn() {
   for (const e of $lines.children('.entry:not(.own)').get().concat(waiting)) {
     if (e.line?.position && isOwn(e.line.position)) {

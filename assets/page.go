@@ -55,8 +55,8 @@ func Files() map[string]http.Handler {
 	return handlers
 }
 
-// withoutComments empties the lines of a file that are comments, so that a browser loads an eighth less. Other
-// lines keep their numbers. A script must not have a line within a string that begins with //.
+// withoutComments empties every line that is a comment, which makes the scripts an eighth smaller. Line numbers
+// stay. No line inside a string may begin with //.
 func withoutComments(script []byte) []byte {
 	lines := bytes.SplitAfter(script, []byte{'\n'})
 	for i, line := range lines {
@@ -130,14 +130,14 @@ func (p Page) Manifest(root string) http.Handler {
 	})
 }
 
-// An asset serves one content, in the encoding that the request asks for.
+// asset serves one content, in the encoding that the request asks for.
 type asset struct {
 	contentType string
 	plain       representation
 	gzip        representation // its content is nil if compression doesn't make the asset smaller
 }
 
-// A representation is the content of an asset in one encoding (RFC 9110, section 8).
+// representation is the content of an asset in one encoding (RFC 9110, section 8).
 type representation struct {
 	content []byte
 	etag    string

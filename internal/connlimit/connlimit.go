@@ -20,15 +20,17 @@ type Limit struct {
 	most int
 	busy time.Duration
 
-	mu       sync.Mutex
-	idle     list.List // of place, the one idle for longest first
-	active   list.List // of place, the one active for longest first
-	places   map[net.Conn]*list.Element
-	trimming bool // a timer will call trim
+	mu sync.Mutex
+
+	// Guarded by mu.
+	idle     list.List                  // of counted, the one idle for longest first
+	active   list.List                  // of counted, the one active for longest first
+	elems    map[net.Conn]*list.Element // in idle or active
+	trimming bool                       // a timer will call trimLocked
 }
 
-// place is a connection in one of the lists.
-type place struct {
+// counted is a connection in one of the lists.
+type counted struct {
 	conn  net.Conn
 	since time.Time // in this list
 	list  *list.List
@@ -37,15 +39,15 @@ type place struct {
 // New returns a Limit of most connections. A connection with a request in progress is not closed before it has
 // been active for busy.
 func New(most int, busy time.Duration) *Limit {
-	return &Limit{most: most, busy: busy, places: make(map[net.Conn]*list.Element)}
+	return &Limit{most: most, busy: busy, elems: make(map[net.Conn]*list.Element)}
 }
 
 // Changed notes that a connection has changed its state. A connection that was hijacked or closed no longer
-// counts.
+// counts. Any goroutine may call it. It closes connections while it holds the lock.
 func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if elem := l.places[conn]; elem != nil {
+	if elem := l.elems[conn]; elem != nil {
 		l.removeLocked(elem)
 	} else if state != http.StateNew {
 		return // the Limit has closed it
@@ -59,13 +61,14 @@ func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 	l.trimLocked()
 }
 
-// trimLocked closes connections while there are too many. If the next one may not be closed yet, a timer goes on.
+// trimLocked closes connections while there are too many. If the next connection may not be closed yet, a timer
+// calls trimLocked later.
 func (l *Limit) trimLocked() {
 	for l.idle.Len()+l.active.Len() > l.most {
 		first := l.idle.Front()
 		if first == nil {
 			first = l.active.Front()
-			if left := l.busy - time.Since(first.Value.(place).since); left > 0 {
+			if left := l.busy - time.Since(first.Value.(counted).since); left > 0 {
 				l.trimLaterLocked(left)
 				return
 			}
@@ -74,7 +77,7 @@ func (l *Limit) trimLocked() {
 	}
 }
 
-// trimLaterLocked trims again after d, unless a timer does so already.
+// trimLaterLocked starts a timer that calls trimLocked after d, unless one is running.
 func (l *Limit) trimLaterLocked(d time.Duration) {
 	if l.trimming {
 		return
@@ -89,13 +92,13 @@ func (l *Limit) trimLaterLocked(d time.Duration) {
 }
 
 func (l *Limit) addLocked(conn net.Conn, to *list.List) {
-	l.places[conn] = to.PushBack(place{conn, time.Now(), to})
+	l.elems[conn] = to.PushBack(counted{conn, time.Now(), to})
 }
 
 func (l *Limit) removeLocked(elem *list.Element) net.Conn {
-	removed := elem.Value.(place)
+	removed := elem.Value.(counted)
 	removed.list.Remove(elem)
-	delete(l.places, removed.conn)
+	delete(l.elems, removed.conn)
 	return removed.conn
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,15 +13,15 @@ import (
 // conn is a connection that only knows whether it was closed.
 type conn struct {
 	net.Conn
-	closed bool
+	closed atomic.Bool
 }
 
-func (c *conn) Close() error { c.closed = true; return nil }
+func (c *conn) Close() error { c.closed.Store(true); return nil }
 
 // closed returns the indices of the connections that were closed.
 func closed(conns []*conn) (all []int) {
 	for i, c := range conns {
-		if c.closed {
+		if c.closed.Load() {
 			all = append(all, i)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 	maxControl = 16
 )
 
-// QueueSize is the number of places that a queue must have. One of them is for the batch of Finish.
+// QueueSize is the capacity that a queue must have. One place is for the batch of Finish.
 const QueueSize = maxBatches + 1
 
 // Batch is frames for a writer. It is never changed.
@@ -55,16 +55,18 @@ type Delivery struct {
 	session   *once.Session // nil unless the client numbers its messages
 }
 
-// New returns the Delivery of a connection that gets the lines after r. The queue must have QueueSize places.
+// New returns the Delivery of a connection that gets the lines after r. The queue must have the capacity
+// QueueSize.
 func New(queue chan<- Batch, r stream.Reader) Delivery { return Delivery{queue: queue, reader: r} }
 
-// Subscribe makes d deliver events. The caller has told the client the people count. A client that numbers its
-// messages has a session.
+// Subscribe makes d deliver events. The caller must send the client this people count. session is nil unless the
+// client numbers its messages.
 func (d *Delivery) Subscribe(people int, session *once.Session) {
 	d.events, d.people, d.session = true, people, session
 }
 
-// Begin sends the first batch. If the client resumes, it is behind from then on.
+// Begin sends the first batch. It must be called at most once, before anything else is sent. A client that
+// resumes is behind from then on.
 func (d *Delivery) Begin(frames []*stream.Frame, resumes bool) {
 	d.behind = resumes
 	d.put(Batch{frames, resumes})
@@ -82,12 +84,12 @@ func (d *Delivery) Idle() bool { return !d.behind && len(d.queue) == 0 }
 // Lag returns the lag of the connection in bytes, as [stream.Reader.Lag].
 func (d *Delivery) Lag(s *stream.Stream) int64 { return d.reader.Lag(s) }
 
-// Line returns the first line of the stream that the connection needs.
+// Line returns the number of lines before the first one that the connection still needs.
 func (d *Delivery) Line() uint64 { return d.reader.Line() }
 
-// Push sends the newest frame of s, unless the connection is behind. The slice has only that frame, and all
-// connections may share it. If the frame is the first after messages of the client, their acknowledgement
-// precedes it.
+// Push sends the newest frame of s, unless the connection is behind. shared must hold only that frame; all
+// connections may share it. If messages of the client were acknowledged since the last batch, the
+// acknowledgement precedes the frame. Push must be called after each Append.
 func (d *Delivery) Push(s *stream.Stream, shared []*stream.Frame) {
 	if d.behind {
 		return
@@ -102,8 +104,8 @@ func (d *Delivery) Push(s *stream.Stream, shared []*stream.Frame) {
 	d.send(s, frames, len(shared[0].Lines))
 }
 
-// More sends the next frames of s, at most window bytes. It must be called once after each batch that is marked
-// last, when the writer asks for more.
+// More sends the next frames of s, at most window bytes or one longer frame. It must be called once after each
+// batch that is marked last, when the writer asks for more.
 func (d *Delivery) More(s *stream.Stream) {
 	entries, size := d.reader.Read(s, window)
 	d.behind = false
@@ -121,7 +123,7 @@ func (d *Delivery) Control(s *stream.Stream, f *stream.Frame) {
 	}
 }
 
-// NeedsCount reports whether the client gets events, and has another people count.
+// NeedsCount reports whether the client gets events, and has a people count other than people.
 func (d *Delivery) NeedsCount(people int) bool { return d.events && d.people != people }
 
 // Count sends the event count, which carries people. If the connection is behind, the next batch has the newest
@@ -134,10 +136,12 @@ func (d *Delivery) Count(s *stream.Stream, people int, count *stream.Frame) {
 }
 
 // Rest returns all frames of s that the connection was not sent, and the acknowledgement of all messages that
-// came from it, pending ones included. Its caller must drop the connection.
+// came from it, pending ones included. The caller must append the pending lines, because the acknowledgement
+// covers them. Then it must drop the connection, whose Lag is still the same.
 func (d *Delivery) Rest(s *stream.Stream) (frames []*stream.Frame) {
 	if d.behind {
-		entries, _ := d.reader.Read(s, math.MaxUint64)
+		reader := d.reader
+		entries, _ := reader.Read(s, math.MaxUint64)
 		frames = d.next(entries)
 	}
 	if d.session != nil {
@@ -189,9 +193,9 @@ func (d *Delivery) next(entries []stream.Entry) (frames []*stream.Frame) {
 	return frames
 }
 
-// nextEvent returns the event that comes before entries, which the client did not get when they were said.
+// nextEvent returns the event that precedes entries, which the client gets late.
 func (d *Delivery) nextEvent(entries []stream.Entry) event.Event {
-	e := event.Event{Said: event.Times(entries)}
+	e := event.Event{Times: event.TimesOf(entries)}
 	if d.owesCount {
 		d.owesCount = false
 		e.People = d.people

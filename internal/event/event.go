@@ -18,19 +18,19 @@ import (
 // otherwise get more bytes of times than of lines.
 const timePrecision = 1000
 
-// Event is one event. Keys that are zero are left out, but for Now.
+// Event is one event. A zero key is left out, except Now.
 //
-// An event reaches a client in one of three ways: when it joins (Hub.greeting), at once as a frame that all clients
-// share, or, for a client that is behind, with its next lines (delivery.nextEvent).
+// An event reaches a client in one of three ways: when it joins (Hub.greeting), at once as a frame that all
+// clients share, or, for a client that is behind, with its next lines (delivery.nextEvent).
 type Event struct {
 	People int        `json:"people,omitempty"` // connections in the room, at all chats that relays connect
 	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970; set by Frame
-	Said   [][2]int64 `json:"said,omitempty"`   // for the lines that follow: how many, and when they were said
+	Times  [][2]int64 `json:"said,omitempty"`   // [lines, at] for the lines that follow, at in milliseconds since 1970
 	Acked  *uint64    `json:"taken,omitempty"`  // number of the client's last message that is in the stream
 }
 
 // IsEmpty reports whether e has nothing but the time.
-func (e Event) IsEmpty() bool { return e.People == 0 && e.Said == nil && e.Acked == nil }
+func (e Event) IsEmpty() bool { return e.People == 0 && e.Times == nil && e.Acked == nil }
 
 // Frame encodes e as a binary message, with the current time in Now.
 func (e Event) Frame() *stream.Frame {
@@ -42,15 +42,15 @@ func (e Event) Frame() *stream.Frame {
 	return stream.NewFrame(websocket.BinaryFrame, b)
 }
 
-// Times returns Said for the lines of entries.
-func Times(entries []stream.Entry) (said [][2]int64) {
+// TimesOf returns the Times of an event before the lines of entries.
+func TimesOf(entries []stream.Entry) (times [][2]int64) {
 	for _, e := range entries {
-		last, n := len(said)-1, int64(lines.Count(e.Frame.Lines))
-		if last >= 0 && e.At-said[last][1] < timePrecision && e.At >= said[last][1] {
-			said[last][0] += n
+		last, n := len(times)-1, int64(lines.Count(e.Frame.Lines))
+		if last >= 0 && e.At-times[last][1] < timePrecision && e.At >= times[last][1] {
+			times[last][0] += n
 		} else {
-			said = append(said, [2]int64{n, e.At})
+			times = append(times, [2]int64{n, e.At})
 		}
 	}
-	return said
+	return times
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Lines that were said within 1,000 ms of the first of them share its time. Time that goes back gets a new entry.
-func TestTimes(t *testing.T) {
+func TestTimesOf(t *testing.T) {
 	for _, test := range []struct {
 		at   []int64
 		want [][2]int64
@@ -23,7 +23,7 @@ func TestTimes(t *testing.T) {
 		for _, at := range test.at {
 			entries = append(entries, stream.Entry{Frame: stream.TextFrame([]byte("one\ntwo\n")), At: at})
 		}
-		if got := Times(entries); !reflect.DeepEqual(got, test.want) {
+		if got := TimesOf(entries); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("times %v: got %v, want %v", test.at, got, test.want)
 		}
 	}

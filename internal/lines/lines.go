@@ -1,7 +1,6 @@
 // Package lines counts and cuts text that consists of whole lines, each ended by '\n'.
 //
-// A message of a client becomes one line. So a line is the unit in which rooms count, chats exchange
-// and stores keep what people say.
+// A client's message becomes one line. Rooms count lines, chats exchange them, and stores keep them.
 package lines
 
 import (
@@ -25,8 +24,8 @@ func Length(text []byte, n int) int {
 	return length
 }
 
-// Cut returns the first n lines of text and the lines after them. The text must have n lines. Both parts
-// alias text, and an append to the first part does not overwrite the second.
+// Cut returns the first n lines of text and the lines after them. The text must have n lines, or Cut panics.
+// Both parts alias text, and an append to the first part does not overwrite the second.
 func Cut(text []byte, n int) (first, rest []byte) {
 	end := Length(text, n)
 	return text[:end:end], text[end:]

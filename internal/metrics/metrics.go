@@ -27,18 +27,18 @@ type Counters struct {
 	LinesReceived expvar.Int   // lines that entered a stream
 	BytesReceived expvar.Int   // bytes of these lines, without their line breaks
 	LinesSent     expvar.Int   // for each line of a fan-out, the connections in its room
-	BytesSent     expvar.Int   // for each byte of such a line, the same
+	BytesSent     expvar.Int   // like LinesSent, for each byte
 	DroppedSlow   expvar.Int   // connections whose peer read too slowly
 	DroppedIdle   expvar.Int   // connections from which nothing came
 	Refused       expvar.Map   // handshakes refused, by reason
-	Held          expvar.Int   // times that a Hub held lines for a lagging connection
-	HeldSeconds   expvar.Float // seconds for which Hubs held lines
+	Held          expvar.Int   // times that a Hub held back lines for a lagging connection
+	HeldSeconds   expvar.Float // seconds for which Hubs held back lines
 	RelayMissed   expvar.Int   // lines of other chats that are missing here
 	RelayLost     expvar.Int   // local lines that the outbox dropped before a relay asked for them
 	RelayKnown    expvar.Int   // lines of other chats that came again, and were dropped
 }
 
-// FanOut counts a fan-out of lines, which have size bytes in all, to connections.
+// FanOut counts a fan-out of lines, which have size bytes without line breaks, to connections.
 func (c *Counters) FanOut(lines, size, connections int) {
 	c.LinesReceived.Add(int64(lines))
 	c.BytesReceived.Add(int64(size))
@@ -46,17 +46,17 @@ func (c *Counters) FanOut(lines, size, connections int) {
 	c.BytesSent.Add(int64(size) * int64(connections))
 }
 
-// Hold counts the times at which a Hub holds lines for lagging connections, and how long they are. One goroutine at
-// a time may use it.
+// Hold counts how often, and how long, a Hub holds back lines. One goroutine at a time may use it.
 type Hold struct{ since time.Time }
 
-// Note notes whether the Hub holds lines now.
-func (h *Hold) Note(held bool, c *Counters) {
+// Note notes whether the Hub holds back lines now. It must be called whenever the Hub decides about pending
+// lines.
+func (h *Hold) Note(heldBack bool, c *Counters) {
 	switch {
-	case held && h.since.IsZero():
+	case heldBack && h.since.IsZero():
 		h.since = time.Now()
 		c.Held.Add(1)
-	case !held && !h.since.IsZero():
+	case !heldBack && !h.since.IsZero():
 		c.HeldSeconds.Add(time.Since(h.since).Seconds())
 		h.since = time.Time{}
 	}

@@ -25,7 +25,7 @@ type OriginMark struct {
 }
 
 // Accept accepts n lines of an origin, numbered from first, that came at now. It returns how many of them were
-// accepted before. These are always the first ones.
+// accepted before. These are always the first ones. first and n must be at least 1.
 func (m Marks) Accept(origin string, first, n uint64, now time.Time) (repeated uint64) {
 	mark, known := m[origin]
 	if !known {

@@ -12,8 +12,8 @@ package once
 // accepted nothing.
 type Mark uint64
 
-// Accept accepts the n numbers from first on, which must be at least 1. It returns the number of them that were
-// accepted before. These are always the first ones.
+// Accept accepts the n numbers from first on. It returns the number of them that were accepted before. These
+// are always the first ones. first and n must be at least 1.
 func (m *Mark) Accept(first, n uint64) (repeated uint64) {
 	last := first + n - 1
 	repeated = min(n, max(uint64(*m)+1, first)-first)

@@ -33,7 +33,7 @@ type sender struct {
 type Session struct {
 	senders *Senders
 	sender  *sender
-	sent    uint64 // number of the last message that came on this connection
+	last    uint64 // number of the last message that came on this connection
 	ackSent Mark   // highest acknowledged number that the client knows from this connection
 }
 
@@ -43,7 +43,7 @@ type Saved struct {
 	Acked Mark   `json:"taken"`
 }
 
-// NewSenders returns a Senders that remembers saved, the sender that left first being first.
+// NewSenders returns a Senders that remembers saved, in the order in which the senders left.
 func NewSenders(saved []Saved) *Senders {
 	s := &Senders{byID: make(map[string]*sender), absent: list.New()}
 	for _, one := range saved {
@@ -67,7 +67,7 @@ func (s *Senders) Join(id string, acked uint64) *Session {
 	}
 	joined.sessions++
 	joined.received, joined.acked = max(joined.received, Mark(acked)), max(joined.acked, Mark(acked))
-	return &Session{senders: s, sender: joined, sent: uint64(joined.acked), ackSent: joined.acked}
+	return &Session{senders: s, sender: joined, last: uint64(joined.acked), ackSent: joined.acked}
 }
 
 // Leave removes the connection. Receive must not be called after it.
@@ -99,10 +99,10 @@ func (s *Senders) trim() {
 }
 
 // Receive numbers n messages that came on this connection, and returns how many of them were received before.
-// These are always the first ones.
+// These are always the first ones. n must be at least 1.
 func (x *Session) Receive(n uint64) (repeated uint64) {
-	repeated = x.sender.received.Accept(x.sent+1, n)
-	x.sent += n
+	repeated = x.sender.received.Accept(x.last+1, n)
+	x.last += n
 	if repeated < n {
 		x.sender.spoke = true
 		x.senders.uncommitted = append(x.senders.uncommitted, x.sender)
@@ -133,8 +133,8 @@ func (x *Session) TakeAck() (acked uint64, ok bool) {
 	return uint64(x.ackSent), true
 }
 
-// TakeLastAck is TakeAck for a connection that is about to end. It acknowledges all messages that were
-// received, because the caller sends their lines with the acknowledgement.
+// TakeLastAck is TakeAck for a connection that is about to end. It returns the last received number, so the
+// caller must send the pending lines with it.
 func (x *Session) TakeLastAck() (acked uint64, ok bool) {
 	if x.ackSent == x.sender.received {
 		return 0, false

@@ -32,7 +32,6 @@ func TestSessionsOfOneSender(t *testing.T) {
 		{"it comes again on the other connection", two, 1, 1, []uint64{0, 0}},
 		{"the next two messages", two, 2, 0, []uint64{3, 3}},
 		{"they come late on the first connection, with a new one", one, 3, 2, []uint64{4, 4}},
-		{"no message", one, 0, 0, []uint64{0, 0}},
 		{"it comes on the second connection", two, 1, 1, []uint64{0, 0}},
 	} {
 		if got := test.on.Receive(test.n); got != test.repeated {
@@ -100,7 +99,10 @@ func TestTakeLastAck(t *testing.T) {
 		received uint64
 		want     uint64 // 0 for none
 	}{{0, 0}, {2, 2}, {0, 0}, {1, 3}} {
-		if x.Receive(test.received); i == 3 {
+		if test.received > 0 {
+			x.Receive(test.received)
+		}
+		if i == 3 {
 			x.Leave()
 		}
 		if got, ok := x.TakeLastAck(); got != test.want || ok != (test.want > 0) {
@@ -122,7 +124,9 @@ func TestAbsentSenders(t *testing.T) {
 	s := NewSenders(nil)
 	visit := func(s *Senders, id string, messages uint64) {
 		x := s.Join(id, 0)
-		x.Receive(messages)
+		if messages > 0 {
+			x.Receive(messages)
+		}
 		s.Commit()
 		x.Leave()
 	}

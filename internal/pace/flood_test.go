@@ -21,16 +21,16 @@ type pattern struct {
 	buffer int64 // bytes that the system holds. When a write has filled it, a third must become free, as on Linux
 }
 
-// sips returns the pattern of a peer that reads 20 times a second.
-func sips(speed int64) pattern { return pattern{bytes: speed / 20, every: time.Second / 20} }
+// steady returns the pattern of a peer that reads 20 times a second.
+func steady(speed int64) pattern { return pattern{bytes: speed / 20, every: time.Second / 20} }
 
-// lumps returns the pattern of a peer that reads only now and then.
-func lumps(speed int64, every time.Duration) pattern {
+// bursts returns the pattern of a peer that reads only now and then.
+func bursts(speed int64, every time.Duration) pattern {
 	return pattern{bytes: speed * every.Milliseconds() / 1000, every: every}
 }
 
-// gulps returns the pattern of a peer that reads 100 kB at a time, over TCP.
-func gulps(speed int64) pattern {
+// portions returns the pattern of a peer that reads 100 kB at a time, over TCP.
+func portions(speed int64) pattern {
 	return pattern{bytes: 100_000, every: 100_000 * time.Second / time.Duration(speed), buffer: 128 << 10}
 }
 
@@ -129,7 +129,7 @@ func (r *room) look(visit func(c *conn)) {
 			survey.Add(lag, uint64(c.next), &c.meter)
 		}
 	}
-	r.pace.Look(survey)
+	r.pace.SetSurvey(survey)
 }
 
 // say sends a frame at a time within the current step.
@@ -155,16 +155,17 @@ func (r *room) sweep() {
 }
 
 // speak has people speak in the current step. It fails if lines of a flood have less than 32 KiB/s, or if lines
-// at a rate are held at all.
+// at a rate are held back at all.
 func (r *room) speak() {
 	for range 100 { // more is more than the processors can do
 		due := r.now
 		if r.rate > 0 {
 			due = max(due, r.said+time.Duration(r.size)*time.Second/time.Duration(r.rate))
 		}
-		until := r.pace.HeldUntil(int(r.size)).Sub(now)
+		held, _ := r.pace.Due(now, int(r.size), true, time.Time{})
+		until := held.Sub(now)
 		if until > r.said+time.Duration(r.size)*time.Second/slowest || r.rate > 0 && until > due {
-			r.t.Fatalf("after %v: got a frame of %d bytes held for %v after the last", r.now, r.size, until-r.said)
+			r.t.Fatalf("after %v: got a frame of %d bytes held back for %v after the last", r.now, r.size, until-r.said)
 		}
 		if due = max(due, until); due >= r.now+step {
 			return
@@ -203,7 +204,7 @@ func (r *room) expect(n int, want string) {
 	}
 }
 
-// A connection that reads 32 KiB/s, steadily or in lumps of up to 10 s, is not dropped, even if it first
+// A connection that reads 32 KiB/s, steadily or in bursts up to 10 s apart, is not dropped, even if it first
 // gets a long history, and while others come and go. The room has at least 32 KiB/s meanwhile.
 func TestReadersAreNotDropped(t *testing.T) {
 	type row struct {
@@ -212,31 +213,31 @@ func TestReadersAreNotDropped(t *testing.T) {
 		history int // MiB that the connections get first
 		readers []pattern
 	}
-	const lump, line = 9900 * time.Millisecond, 32 << 10
-	least := sips(slowest + 20)
+	const apart, line = 9900 * time.Millisecond, 32 << 10
+	least := steady(slowest + 20)
 	rows := []row{
 		{"bit by bit", line, 0, []pattern{least}},
-		{"in lumps", line, 0, []pattern{lumps(slowest, lump), lumps(slowest, lump), lumps(slowest, lump)}},
-		{"fast in lumps", line, 0, []pattern{lumps(100_000, lump)}},
-		{"long lines", 1 << 20, 0, []pattern{sips(100_000)}},
-		{"very long lines", 4 << 20, 0, []pattern{sips(200_000)}},
-		{"lines longer than 16 MiB", 17 << 20, 0, []pattern{sips(500_000)}},
-		{"mixed speeds", line, 0, []pattern{sips(50_000), gulps(1_000_000), sips(250_000), gulps(50_000), sips(1_000_000)}},
-		{"a long history", line, 16, []pattern{least, lumps(100_000, lump), sips(250 << 10)}},
+		{"in bursts", line, 0, []pattern{bursts(slowest, apart), bursts(slowest, apart), bursts(slowest, apart)}},
+		{"fast in bursts", line, 0, []pattern{bursts(100_000, apart)}},
+		{"long lines", 1 << 20, 0, []pattern{steady(100_000)}},
+		{"very long lines", 4 << 20, 0, []pattern{steady(200_000)}},
+		{"lines longer than 16 MiB", 17 << 20, 0, []pattern{steady(500_000)}},
+		{"mixed speeds", line, 0, []pattern{steady(50_000), portions(1_000_000), steady(250_000), portions(50_000), steady(1_000_000)}},
+		{"a long history", line, 16, []pattern{least, bursts(100_000, apart), steady(250 << 10)}},
 		{"many", line, 0, nil},
 	}
 	for i := range 30 {
-		rows[len(rows)-1].readers = append(rows[len(rows)-1].readers, lumps(slowest, time.Duration(i+1)*330*time.Millisecond))
+		rows[len(rows)-1].readers = append(rows[len(rows)-1].readers, bursts(slowest, time.Duration(i+1)*330*time.Millisecond))
 	}
 	for every := 6 * time.Second; every < 10*time.Second; every += 1300 * time.Millisecond {
-		tcp := lumps(50_000, every)
+		tcp := bursts(50_000, every)
 		tcp.buffer = 128 << 10
-		rows = append(rows, row{fmt.Sprint("every ", every), line, 0, []pattern{lumps(slowest, every)}},
+		rows = append(rows, row{fmt.Sprint("every ", every), line, 0, []pattern{bursts(slowest, every)}},
 			row{fmt.Sprint("a TCP window every ", every), line, 0, []pattern{tcp}})
 	}
 	for _, speed := range []int64{50_000, 100_000, 250_000, 1_000_000} {
-		rows = append(rows, row{fmt.Sprint(speed, " bytes a second, short frames"), 4000, 0, []pattern{sips(speed), gulps(speed)}},
-			row{fmt.Sprint(speed, " bytes a second"), line, 0, []pattern{sips(speed), gulps(speed)}})
+		rows = append(rows, row{fmt.Sprint(speed, " bytes a second, short frames"), 4000, 0, []pattern{steady(speed), portions(speed)}},
+			row{fmt.Sprint(speed, " bytes a second"), line, 0, []pattern{steady(speed), portions(speed)}})
 	}
 	for _, test := range rows {
 		t.Run(test.name, func(t *testing.T) {
@@ -266,7 +267,7 @@ func TestReadersAreNotDropped(t *testing.T) {
 // A connection that reads nothing, or so little that a write takes 10 s, is dropped for that before it is 14
 // MiB behind. The room has 1.2 MB/s until then.
 func TestBlockedConnectionsAreDropped(t *testing.T) {
-	for _, p := range []pattern{{}, {buffer: 128 << 10}, {bytes: 1, every: step}, sips(5000)} {
+	for _, p := range []pattern{{}, {buffer: 128 << 10}, {bytes: 1, every: step}, steady(5000)} {
 		r := &room{t: t, size: 32 << 10}
 		r.join(p, false)
 		r.run(time.Second, nothing)
@@ -287,7 +288,7 @@ func TestBlockedConnectionsAreDropped(t *testing.T) {
 // Connections that read less than 32 KiB/s, but have no write that takes 10 s, are dropped when they are
 // 16 MiB behind. However many they are, the room has at least 32 KiB/s.
 func TestSlowConnectionsAreDropped(t *testing.T) {
-	for _, p := range []pattern{sips(16 << 10), sips(22 << 10), {bytes: 128 << 10, every: 9 * time.Second}} {
+	for _, p := range []pattern{steady(16 << 10), steady(22 << 10), {bytes: 128 << 10, every: 9 * time.Second}} {
 		r := &room{t: t, size: 32 << 10}
 		for i := range 8 {
 			r.join(p, false)
@@ -304,7 +305,7 @@ func TestSlowConnectionsAreDropped(t *testing.T) {
 // Connections that come one after another and read nothing delay no line of a room that says 500 kB/s.
 func TestConnectionsThatComeAndDoNotRead(t *testing.T) {
 	r := &room{t: t, size: 4000, rate: 500_000}
-	r.join(sips(1_000_000), false)
+	r.join(steady(1_000_000), false)
 	r.run(20*time.Second, func() {
 		if r.now%(60*time.Millisecond) == 0 {
 			r.join(pattern{}, false)

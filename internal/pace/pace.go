@@ -1,10 +1,10 @@
 // Package pace decides how fast a room may go, so that a connection that reads is not dropped for being slow.
 //
 // A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it. While a
-// connection lags, the Hub holds pending lines, and the clients that send more lines must wait. A connection
-// that reads at least [MinSpeed] bytes a second, steadily or in lumps of up to ten seconds, keeps up with the
-// slowed room. One that reads less is dropped, because a write takes [WriteWait] or because [Pace.TooFar]
-// reports true.
+// connection lags, the Hub holds back pending lines, and the clients that send more lines must wait. A
+// connection that reads at least [MinSpeed] bytes a second, steadily or in bursts up to ten seconds apart,
+// keeps up with the slowed room. One that reads less is dropped, because a write takes [WriteWait] or because
+// [Pace.TooFar] reports true.
 //
 // The package knows only numbers: bytes, times, and speeds in bytes a second.
 package pace
@@ -29,24 +29,24 @@ const (
 	// MinSpeed is the speed below which lagging connections can't slow down a room.
 	MinSpeed = 32 << 10
 
-	// lowHeld is the lag, in bytes, beyond which a connection slows down its room to MinSpeed.
-	lowHeld = 14 << 20
+	// minSpeedLag is the lag, in bytes, beyond which a connection slows down its room to MinSpeed.
+	minSpeedLag = 14 << 20
 
-	// heldSpeed is the speed of a room beside a connection that reads nothing. At this speed the blocked write
-	// has taken WriteWait, and a sweep has noticed it, before the connection is lowHeld behind.
-	heldSpeed = lowHeld / int64((WriteWait+2*SweepPeriod)/time.Second)
+	// stalledSpeed is the speed of a room beside a connection that reads nothing. At this speed the blocked write
+	// has taken WriteWait, and a sweep has noticed it, before the connection is minSpeedLag behind.
+	stalledSpeed = minSpeedLag / int64((WriteWait+2*SweepPeriod)/time.Second)
 
-	// maxHeld is the lag, in bytes, beyond which a connection is too far behind. The space from lowHeld on is for
-	// peers that read in lumps. A peer that reads 50 kB/s in gulps of 100 kB opens its TCP window every 6 to
+	// dropLag is the lag, in bytes, beyond which a connection is dropped. The space from minSpeedLag on is for
+	// peers that read in bursts. A peer that reads 50 kB/s in portions of 100 kB opens its TCP window every 6 to
 	// 8 s (Linux 6.18).
-	maxHeld = 16 << 20
+	dropLag = 16 << 20
 
 	// speedSweeps is the number of sweeps over which a connection's speed is averaged.
 	speedSweeps = 8
 
-	// writeTime is about the processor time of one write and of the read at its other end. Lines that come
-	// before the last fan-out can have been written wait for each other, and share the next writes. More saves
-	// processor time in large rooms. Less saves latency, which is 50 ms with 10,000 people on two cores.
+	// writeTime is about the processor time of one write and of its peer's read. After a fan-out, lines wait for
+	// writeTime per connection and share the next writes. A larger value saves processor time in large rooms. A
+	// smaller one saves latency: with 10,000 people on two cores it adds 50 ms.
 	writeTime = 10 * time.Microsecond
 )
 
@@ -58,8 +58,8 @@ type Meter struct {
 }
 
 // Sweep notes the number of bytes that were written to the connection so far, and its lag. It must be called
-// each SweepPeriod. Bytes count if they were written between two sweeps that both found the connection lagging.
-// Others may have filled the system's buffers without being read.
+// each SweepPeriod. It counts only bytes that were written between two sweeps that both found the connection
+// lagging. Other bytes may be in the system's buffers, unread.
 func (m *Meter) Sweep(written uint64, lag int64) {
 	read, lags := int64(0), lag > MaxLag
 	if lags && m.lagged {
@@ -73,12 +73,12 @@ func (m *Meter) Sweep(written uint64, lag int64) {
 // reads, it is half the connection's speed, so that the connection catches up.
 func (m *Meter) allowed(lag int64) int64 {
 	switch {
-	case lag > lowHeld:
+	case lag > minSpeedLag:
 		return MinSpeed
 	case m.speed > MinSpeed/2:
-		return min(max(m.speed/2, MinSpeed), heldSpeed)
+		return min(max(m.speed/2, MinSpeed), stalledSpeed)
 	default:
-		return heldSpeed
+		return stalledSpeed
 	}
 }
 
@@ -104,7 +104,7 @@ func (s *Survey) Add(lag int64, line uint64, m *Meter) {
 	}
 }
 
-// Pace decides when a room's next fan-out is due. The zero Pace is that of a room without connections.
+// Pace decides when a room's next flush is due. The zero Pace is that of a room without connections.
 type Pace struct {
 	survey    Survey    // the last look at all connections; Changed keeps it up to date
 	fannedOut time.Time // when the last fan-out ended
@@ -112,15 +112,15 @@ type Pace struct {
 	longest   int64     // bytes of the longest frame so far
 }
 
-// TooFar reports whether a connection with this lag must be dropped. The limit is maxHeld and the room's
-// longest frame, because a single message may be longer than maxHeld.
-func (p *Pace) TooFar(lag int64) bool { return lag > maxHeld+p.longest }
+// TooFar reports whether a connection with this lag must be dropped. The limit is dropLag and the room's
+// longest frame, because a single message may be longer than dropLag.
+func (p *Pace) TooFar(lag int64) bool { return lag > dropLag+p.longest }
 
 // Sent notes that the room sends a frame of size bytes.
 func (p *Pace) Sent(size int) { p.longest = max(p.longest, int64(size)) }
 
-// Look replaces the Survey of the last look.
-func (p *Pace) Look(s Survey) { p.survey = s }
+// SetSurvey replaces the Survey of the last look.
+func (p *Pace) SetSurvey(s Survey) { p.survey = s }
 
 // Changed notes that one connection's lag has fallen since the last look. A connection that is dropped has
 // fallen to 0.
@@ -136,15 +136,25 @@ func (p *Pace) FannedOut(now time.Time, connections int) {
 	p.written = now.Add(writeTime * time.Duration(connections) / time.Duration(runtime.GOMAXPROCS(0)))
 }
 
-// HeldUntil returns the time until which size pending bytes must be held for lagging connections. It returns
-// the zero time if none lags.
-func (p *Pace) HeldUntil(size int) time.Time {
+// Due returns when size pending bytes may be flushed, and whether lagging connections hold them back. If full
+// is true, they need not wait for the last fan-out's writes. latest ends the holding back, unless it is zero.
+func (p *Pace) Due(now time.Time, size int, full bool, latest time.Time) (due time.Time, heldBack bool) {
+	due = p.heldUntil(size)
+	if !latest.IsZero() && latest.Before(due) {
+		due = latest
+	}
+	heldBack = due.After(now)
+	if !full && due.Before(p.written) {
+		due = p.written
+	}
+	return due, heldBack
+}
+
+// heldUntil returns the time until which lagging connections hold back size pending bytes. It returns the zero
+// time if none lags.
+func (p *Pace) heldUntil(size int) time.Time {
 	if p.survey.lagging == 0 {
 		return time.Time{}
 	}
 	return p.fannedOut.Add(time.Duration(float64(size) / float64(p.survey.speed) * float64(time.Second)))
 }
-
-// WrittenBy returns the time at which the last fan-out can have been written. Lines that come before it should
-// share the next writes.
-func (p *Pace) WrittenBy() time.Time { return p.written }

@@ -9,7 +9,7 @@ import (
 // goroutine waits for the peer. One goroutine at a time may call Begin and End. Any goroutine may call Bytes,
 // and sweep a Stall.
 //
-// One word holds both, bytes<<1 | waiting, so that a sweep reads them at once.
+// One word holds both, bytes<<1 | waiting, so that a sweep reads them atomically.
 type Progress struct{ word atomic.Uint64 }
 
 // Begin notes that the goroutine begins to wait for the peer.

@@ -14,31 +14,31 @@ import (
 )
 
 const (
-	// Enough is the number of bytes at which readPump and the Hub stop adding local lines. At half of the limit
-	// of a message, one more line usually still fits.
+	// Enough is the number of bytes beyond which readPump and the Hub add no more local lines to a flush. It is
+	// half of stream.JoinLimit, so that one more line usually still fits into the same message.
 	Enough = stream.JoinLimit / 2
 
-	// maxRemote is the number of bytes of remote lines that wait while the Hub holds lines for lagging
+	// maxRemote is the number of bytes of remote lines that wait while the Hub holds back lines for lagging
 	// connections. With more, the relay has to wait, and so do the lines for other rooms.
 	maxRemote = 4 << 20
 
-	// remoteCost is the number of bytes that a remote batch takes beside its lines.
-	remoteCost = 128
+	// partCost is the number of bytes that a Part is charged beside its lines.
+	partCost = 128
 )
 
-// Remote is consecutive lines of another chat.
-type Remote struct {
-	Origin string // of the chat
-	First  uint64 // number of the first line
-	Count  uint64
+// Part is consecutive lines of another chat.
+type Part struct {
+	Origin string        // of the chat
+	First  uint64        // number of the first line
+	Count  uint64        // number of lines
 	Frame  *stream.Frame // nil if the lines must only be marked as accepted
 }
 
-func (r Remote) cost() int {
-	if r.Frame == nil {
-		return remoteCost
+func (p Part) cost() int {
+	if p.Frame == nil {
+		return partCost
 	}
-	return len(r.Frame.Lines) + remoteCost
+	return len(p.Frame.Lines) + partCost
 }
 
 // Lines is the pending lines of one room. The zero Lines is empty. It is not safe for concurrent use.
@@ -46,7 +46,7 @@ type Lines struct {
 	frames     []*stream.Frame // for the next flush
 	local      [][]byte        // text of the frames that connections have sent, for the relay
 	size       int             // bytes that connections have sent since the last flush
-	remote     []Remote        // oldest first
+	remote     []Part          // oldest first
 	remoteSize int
 }
 
@@ -61,19 +61,19 @@ func (p *Lines) Add(f *stream.Frame, size int) {
 }
 
 // AddRemote adds lines of another chat.
-func (p *Lines) AddRemote(r Remote) {
-	p.remote = append(p.remote, r)
-	p.remoteSize += r.cost()
+func (p *Lines) AddRemote(part Part) {
+	p.remote = append(p.remote, part)
+	p.remoteSize += part.cost()
 }
 
 // Empty reports whether there is nothing to flush. Repeated lines fill a flush, too, so that a client that
 // repeats itself can't keep the Hub busy.
 func (p *Lines) Empty() bool { return p.size == 0 && len(p.remote) == 0 }
 
-// LocalFull reports whether local lines fill a flush. Connections must wait then.
+// LocalFull reports whether local lines fill a flush. Then connections must wait.
 func (p *Lines) LocalFull() bool { return p.size > Enough }
 
-// RemoteFull reports whether too many remote lines wait. The relay must wait then.
+// RemoteFull reports whether too many remote lines are pending. Then the relay must wait.
 func (p *Lines) RemoteFull() bool { return p.remoteSize > maxRemote }
 
 // Full reports whether local and remote lines together fill a flush.
@@ -85,27 +85,28 @@ func (p *Lines) Size() int { return p.size + min(p.remoteSize, Enough) }
 // Frames returns the frames of the next flush, without those of other chats.
 func (p *Lines) Frames() []*stream.Frame { return p.frames }
 
-// Local returns the text of the frames that connections of this chat have sent since the last flush, or nil.
+// Local returns a copy of the text that connections of this chat have sent since the last flush, which the
+// caller owns, or nil.
 func (p *Lines) Local() []byte { return slices.Concat(p.local...) }
 
-// Take returns the frames of the next flush. Behind those of connections there are batches of other chats,
+// Take returns the frames of the next flush. Frames of connections come first. Then come parts of other chats,
 // until these have more than Enough bytes. Take accepts their lines in marks. It leaves out lines that marks
 // had accepted before, and returns their number.
 //
-// The frames are valid until Done is called, which must be before the next Add.
+// The slice is valid until Done. The caller must call Done before the next Add. The frames stay valid.
 func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, repeated uint64) {
 	for size := 0; len(p.remote) > 0 && size <= Enough; {
-		r := p.remote[0]
-		p.remote[0] = Remote{} // lets the frame be collected before the array is
+		part := p.remote[0]
+		p.remote[0] = Part{} // lets the frame be collected before the array is
 		p.remote = p.remote[1:]
-		p.remoteSize -= r.cost()
-		known := marks.Accept(r.Origin, r.First, r.Count, now)
-		if r.Frame == nil {
+		p.remoteSize -= part.cost()
+		known := marks.Accept(part.Origin, part.First, part.Count, now)
+		if part.Frame == nil {
 			continue
 		}
-		size += len(r.Frame.Lines)
+		size += len(part.Frame.Lines)
 		repeated += known
-		if rest := r.Frame.WithoutLines(known); rest != nil {
+		if rest := part.Frame.WithoutLines(known); rest != nil {
 			p.frames = append(p.frames, rest)
 		}
 	}

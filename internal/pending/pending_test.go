@@ -19,25 +19,25 @@ func text(size int) *stream.Frame {
 	return stream.TextFrame([]byte(strings.Repeat("x", size-1) + "\n"))
 }
 
-// remote returns a batch of another chat, with these lines from a number on. Without lines it only marks
-// that number.
-func remote(first uint64, lines string) Remote {
+// remote returns a part of another chat, with these lines from a number on. Without lines it only marks that
+// number.
+func remote(first uint64, lines string) Part {
 	if lines == "" {
-		return Remote{Origin: "other", First: first, Count: 1}
+		return Part{Origin: "other", First: first, Count: 1}
 	}
-	return Remote{"other", first, uint64(strings.Count(lines, "\n")), stream.TextFrame([]byte(lines))}
+	return Part{"other", first, uint64(strings.Count(lines, "\n")), stream.TextFrame([]byte(lines))}
 }
 
 // Local lines are enough with more than 32 KiB, and so are local and remote lines together, with 128 bytes
-// for each batch. Remote lines are too many with more than 4 MiB. A message that was received before
+// for each part. Remote lines are too many with more than 4 MiB. A message that was received before
 // counts until the next flush.
 func TestFull(t *testing.T) {
 	const full = 32 << 10
 	for _, test := range []struct {
 		name                        string
 		local, repeated             int   // bytes
-		remote                      []int // bytes of each batch
-		marks                       int   // batches that only mark lines
+		remote                      []int // bytes of each part
+		marks                       int   // parts that only mark lines
 		empty, localFull, remoteToo bool
 		full                        bool
 		size                        int // bytes of the next flush
@@ -61,7 +61,7 @@ func TestFull(t *testing.T) {
 		}
 		p.Add(nil, test.repeated)
 		for _, size := range test.remote {
-			p.AddRemote(Remote{"other", 1, 1, text(size)})
+			p.AddRemote(Part{"other", 1, 1, text(size)})
 		}
 		for range test.marks {
 			p.AddRemote(remote(1, ""))
@@ -73,23 +73,23 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// A flush has the local lines, and behind them the remote lines that were not accepted before. It changes
+// A flush has the local lines, and after them the remote lines that were not accepted before. It changes
 // the marks with them, and no line is marked before its flush.
 func TestTake(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		remote   []Remote
+		remote   []Part
 		want     string // "|" ends a frame
 		repeated uint64
 		mark     once.Mark // 3 before
 	}{
 		{"only local lines", nil, "a\n|b\nc\n|", 0, 3},
-		{"new lines", []Remote{remote(4, "d\n"), remote(5, "e\nf\n")}, "a\n|b\nc\n|d\n|e\nf\n|", 0, 6},
-		{"repeated lines", []Remote{remote(1, "x\ny\n"), remote(3, "z\n")}, "a\n|b\nc\n|", 3, 3},
-		{"partly repeated lines", []Remote{remote(2, "x\ny\nd\n"), remote(3, "y\nd\ne\n")}, "a\n|b\nc\n|d\n|e\n|", 4, 5},
-		{"lines with a gap before them", []Remote{remote(10, "d\n"), remote(7, "e\n")}, "a\n|b\nc\n|d\n|", 1, 10},
-		{"marks alone", []Remote{remote(9, ""), remote(8, "x\n")}, "a\n|b\nc\n|", 1, 9},
-		{"known marks", []Remote{remote(2, "")}, "a\n|b\nc\n|", 0, 3},
+		{"new lines", []Part{remote(4, "d\n"), remote(5, "e\nf\n")}, "a\n|b\nc\n|d\n|e\nf\n|", 0, 6},
+		{"repeated lines", []Part{remote(1, "x\ny\n"), remote(3, "z\n")}, "a\n|b\nc\n|", 3, 3},
+		{"partly repeated lines", []Part{remote(2, "x\ny\nd\n"), remote(3, "y\nd\ne\n")}, "a\n|b\nc\n|d\n|e\n|", 4, 5},
+		{"lines with a gap before them", []Part{remote(10, "d\n"), remote(7, "e\n")}, "a\n|b\nc\n|d\n|", 1, 10},
+		{"marks alone", []Part{remote(9, ""), remote(8, "x\n")}, "a\n|b\nc\n|", 1, 9},
+		{"known marks", []Part{remote(2, "")}, "a\n|b\nc\n|", 0, 3},
 	} {
 		marks := once.Marks{"other": {Number: 3}}
 		var p Lines
@@ -118,15 +118,15 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// Of remote lines, batches go into a flush until they have more than 32 KiB, even if their lines are
-// repeated. Marks have no size. The next flush has the next batches.
+// Of remote lines, parts go into a flush until they have more than 32 KiB, even if their lines are repeated.
+// Marks have no size. The next flush has the next parts.
 func TestTakeIsBounded(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		sizes []int // of the lines; 0 for a mark, and negative for repeated lines
-		want  []int // batches in each flush
+		want  []int // parts in each flush
 	}{
-		{"short batches", []int{10_000, 10_000, 10_000, 10_000, 10_000}, []int{4, 1}},
+		{"short parts", []int{10_000, 10_000, 10_000, 10_000, 10_000}, []int{4, 1}},
 		{"32 KiB", []int{32 << 10, 2, 2}, []int{2, 1}},
 		{"a byte more", []int{32<<10 + 1, 2, 2}, []int{1, 2}},
 		{"long lines", []int{1 << 20, 1 << 20, 2, 1 << 20, 2}, []int{1, 1, 2, 1}},
@@ -135,7 +135,7 @@ func TestTakeIsBounded(t *testing.T) {
 	} {
 		var p Lines
 		for i, size := range test.sizes {
-			r := Remote{"other", uint64(i + 1), 1, nil}
+			r := Part{"other", uint64(i + 1), 1, nil}
 			if size < 0 {
 				r.Origin, r.First = "repeated", 1
 			}
@@ -152,7 +152,7 @@ func TestTakeIsBounded(t *testing.T) {
 			got = append(got, left-len(p.remote))
 		}
 		if !slices.Equal(got, test.want) || p.Size() != 0 {
-			t.Errorf("%s: got %v batches in the flushes, and %d bytes left; want %v, 0", test.name, got, p.Size(), test.want)
+			t.Errorf("%s: got %v parts in the flushes, and %d bytes left; want %v, 0", test.name, got, p.Size(), test.want)
 		}
 	}
 }

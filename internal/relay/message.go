@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"example.com/chat/internal/lines"
 )
 
 // OriginHeader is the Origin header of a relay's handshake. A browser never sends it, so a page that can
@@ -26,12 +28,12 @@ type Message struct {
 	Ask    *Ask           `json:"ask,omitempty"`
 	People map[string]int `json:"people,omitzero"` // number of connections by room; empty rooms are left out
 
-	// First is the number of the first line in Body, and Segments tell the rooms of these lines.
+	// First is the number of the first line in Body, and Segments assign these lines to rooms.
 	First    uint64    `json:"first,omitempty"`
 	Segments []Segment `json:"said,omitempty"`
 
 	// Cursor belongs to the message of the JetStream stream in Body. If Body is empty, only the cursor moves.
-	// Backlog announces further messages that are older than the relay's connection.
+	// Backlog marks a message of the backlog. More messages follow.
 	Cursor  *Cursor `json:"position,omitempty"`
 	Backlog bool    `json:"backlog,omitempty"`
 
@@ -118,7 +120,8 @@ func (m Message) checkNumbers() error {
 	return nil
 }
 
-// DecodeLines decodes b, which must have lines of a chat, and a segment for each of them.
+// DecodeLines decodes b, and checks that it has at least one line and that its segments cover exactly its lines.
+// The message's Body aliases b.
 func DecodeLines(b []byte) (m Message, err error) {
 	m, err = Decode(b)
 	if err == nil && !m.hasLines() {
@@ -129,7 +132,7 @@ func DecodeLines(b []byte) (m Message, err error) {
 
 // hasLines reports whether m has at least one line, and segments for exactly the lines in Body.
 func (m Message) hasLines() bool {
-	left := bytes.Count(m.Body, []byte{'\n'})
+	left := lines.Count(m.Body)
 	for _, segment := range m.Segments {
 		if segment.Lines < 1 || segment.Lines > left {
 			return false

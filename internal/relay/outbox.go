@@ -35,10 +35,14 @@ const (
 
 // Outbox holds the local lines of all rooms for the relay, and numbers them from 1. Any goroutine may use it.
 //
-// A relay asks for a number when it has put all lines before this number into the JetStream stream. The outbox
-// still holds these lines for holdFor, in case that NATS loses them. At all times,
+// A relay that asks for a number has put all lines before it into the JetStream stream. So the numbers have
+// three ranges:
 //
-//	settled <= asked <= next and counted <= next
+//	before settled     in the JetStream stream for holdFor, dropped
+//	settled to asked   in the JetStream stream, held in case NATS loses them
+//	asked to next      not known to be in the JetStream stream
+//
+// At all times settled <= asked <= next and counted <= next.
 type Outbox struct {
 	mu      sync.Mutex
 	entries []entry   // oldest first, without gaps; the last one ends before next
@@ -86,7 +90,8 @@ func (o *Outbox) Snapshot() (held Message, asked uint64) {
 	return held, o.asked
 }
 
-// RestoreOutbox returns an Outbox that continues from a Snapshot. It returns an error if that is none.
+// RestoreOutbox returns an Outbox that continues from a Snapshot, or an error if the arguments are not one. The
+// Outbox keeps held.Body.
 func RestoreOutbox(held Message, asked uint64) (*Outbox, error) {
 	if empty := len(held.Segments) == 0 && len(held.Body) == 0; !empty && !held.hasLines() {
 		return nil, errLines
@@ -119,7 +124,6 @@ func (o *Outbox) Add(room string, text []byte, at time.Time) (first uint64) {
 	return first
 }
 
-// addLocked adds an entry.
 func (o *Outbox) addLocked(segment Segment, text []byte) {
 	e := entry{segment, o.next, text}
 	o.entries = append(o.entries, e)
@@ -174,16 +178,16 @@ func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
 	return m, lost + o.lostLocked(ask.From, m.First), nil
 }
 
-// skipLocked makes number the number of the next line, because a relay asks for it. The outbox was restored
-// from an old copy then, and the relay has received later lines under the numbers before it. The local lines
-// that wait under these numbers are lost, and skipLocked returns how many they are.
+// skipLocked lets the next line have number, which a relay has asked for. This happens after a restore from an
+// old copy: the relay has other lines under the numbers before. So the held lines are lost. skipLocked returns
+// how many of them no relay had asked for.
 func (o *Outbox) skipLocked(number uint64) (lost uint64) {
 	lost = o.next - o.asked
 	o.entries, o.size, o.next = nil, 0, number
 	return lost
 }
 
-// indexLocked returns the index of the first entry that has a line from number on.
+// indexLocked returns the index of the entry with line number, or of the first later entry.
 func (o *Outbox) indexLocked(number uint64) int {
 	return sort.Search(len(o.entries), func(i int) bool { return o.entries[i].next() > number })
 }
@@ -196,9 +200,8 @@ func (o *Outbox) addedLocked() <-chan struct{} {
 	return o.added
 }
 
-// lostLocked counts the lines that a relay asked for, from number from on, and that came before first, the
-// oldest one that the outbox could return. A relay that asks from 0 on misses no line before asked, which may
-// have been settled.
+// lostLocked returns how many lines between from and first, the first line of the answer, were dropped, and
+// counts each line once. from 0 means asked, because the lines before are in the JetStream stream.
 func (o *Outbox) lostLocked(from, first uint64) (lost uint64) {
 	if from == 0 {
 		from = o.asked
@@ -222,7 +225,7 @@ func readEntries(entries []entry, ask Ask) (m Message) {
 	return m
 }
 
-// from returns the part of e from a line on.
+// from returns e without the lines before number.
 func (e entry) from(number uint64) entry {
 	n := int(number - e.first)
 	_, e.text = lines.Cut(e.text, n)

@@ -11,8 +11,9 @@ import (
 	"example.com/chat/internal/relay"
 )
 
-// backlog is the lines that other chats said before this one started. It holds the last lines of each room
-// until the backlog is complete, so that a room does not say all the lines that its history would drop again.
+// backlog is the lines of the messages that a relay marks as backlog, which were in the JetStream stream when
+// the relay connected. Of lines older than this chat it holds only the last ones of each room, because the
+// room's history would drop the others at once.
 type backlog struct {
 	history uint64 // lines to hold for each room
 	began   int64  // milliseconds since 1970; all lines since then are held, because somebody may have been here
@@ -22,9 +23,9 @@ type backlog struct {
 
 // roomBacklog is the backlog of one room.
 type roomBacklog struct {
-	held    []Batch          // oldest first
-	lines   uint64           // in held
-	skipped map[string]Batch // the last batch of each origin that is no longer held, without its text
+	held    []Part          // oldest first
+	lines   uint64          // in held
+	skipped map[string]Part // the last part of each origin that is no longer held, without its text
 }
 
 func newBacklog(history int, began int64) backlog {
@@ -34,41 +35,41 @@ func newBacklog(history int, began int64) backlog {
 // addMessage adds the lines of a message.
 func (b *backlog) addMessage(origin string, message relay.Message, now time.Time) {
 	b.marks.Accept(origin, message.First, message.Lines(), now)
-	for batch := range batches(origin, message, now) {
-		b.add(batch)
+	for part := range parts(origin, message, now) {
+		b.add(part)
 	}
 }
 
-// add adds a batch to its room, and stops holding older ones while the history is complete without them.
-func (b *backlog) add(batch Batch) {
-	room := b.rooms[batch.Room]
+// add adds a part to its room, and stops holding older ones while the history is complete without them.
+func (b *backlog) add(part Part) {
+	room := b.rooms[part.Room]
 	if room == nil {
-		room = &roomBacklog{skipped: make(map[string]Batch)}
-		b.rooms[batch.Room] = room
+		room = &roomBacklog{skipped: make(map[string]Part)}
+		b.rooms[part.Room] = room
 	}
-	room.held = append(room.held, batch)
-	room.lines += batch.Count
+	room.held = append(room.held, part)
+	room.lines += part.Count
 	for len(room.held) > 1 && room.lines-room.held[0].Count >= b.history && b.isOld(room.held[0]) {
 		room.skipFirst()
 	}
 }
 
-// isOld reports whether a batch was said before this chat started.
-func (b *backlog) isOld(batch Batch) bool { return batch.At != 0 && batch.At < b.began }
+// isOld reports whether a part was said before this chat started.
+func (b *backlog) isOld(part Part) bool { return part.At != 0 && part.At < b.began }
 
-// skipFirst stops holding the oldest batch.
+// skipFirst stops holding the oldest part.
 func (r *roomBacklog) skipFirst() {
 	first := r.held[0]
 	first.Text = nil
 	r.skipped[first.Origin] = first
 	r.lines -= first.Count
-	r.held[0] = Batch{} // frees the text
+	r.held[0] = Part{} // frees the text
 	r.held = r.held[1:]
 }
 
-// take empties the backlog. It returns what the rooms must get: for each room, batches without text for the
+// take empties the backlog. It returns what the rooms must get: for each room, parts without text for the
 // skipped lines, and then the held ones.
-func (b *backlog) take() (all []Batch) {
+func (b *backlog) take() (all []Part) {
 	for _, room := range b.rooms {
 		all = slices.AppendSeq(all, maps.Values(room.skipped))
 		all = append(all, room.held...)
@@ -88,24 +89,20 @@ func (c *conn) endBacklog(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if !s.needsBacklog() {
+	s.mu.Lock()
+	wantsBacklog := s.wantsBacklog
+	s.mu.Unlock()
+	if !wantsBacklog {
 		if len(c.backlog.rooms) > 0 {
 			return errors.New("another relay has delivered the backlog")
 		}
 		return nil
 	}
-	for _, batch := range c.backlog.take() {
-		if err := s.deliver(ctx, batch); err != nil {
+	for _, part := range c.backlog.take() {
+		if err := s.deliver(ctx, part); err != nil {
 			return err
 		}
 	}
 	s.advanceBacklog(c.backlog.marks)
 	return nil
-}
-
-// needsBacklog reports whether no backlog has been delivered.
-func (s *Server) needsBacklog() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.wantsBacklog
 }

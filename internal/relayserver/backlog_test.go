@@ -16,40 +16,40 @@ import (
 // it keeps the last numbers, for the marks.
 func TestBacklogAdd(t *testing.T) {
 	const began = 1000
-	batch := func(room, origin string, first, count uint64, at int64) Batch {
-		return Batch{Room: room, Origin: origin, First: first, Count: count, Text: []byte("text"), At: at}
+	part := func(room, origin string, first, count uint64, at int64) Part {
+		return Part{Room: room, Origin: origin, First: first, Count: count, Text: []byte("text"), At: at}
 	}
 	for _, test := range []struct {
 		name    string
 		history int
-		batches []Batch
+		parts   []Part
 		want    []string // origin, first number, and ! if the room only marks the lines
 	}{
 		{"nothing", 3, nil, nil},
-		{"less than the history", 3, []Batch{batch("", "a", 1, 1, 5), batch("", "a", 2, 1, 5)}, []string{"a 1", "a 2"}},
-		{"more than the history", 3, []Batch{batch("", "a", 1, 1, 5), batch("", "a", 2, 1, 5), batch("", "a", 3, 1, 5), batch("", "a", 4, 1, 5), batch("", "a", 5, 1, 5)},
+		{"less than the history", 3, []Part{part("", "a", 1, 1, 5), part("", "a", 2, 1, 5)}, []string{"a 1", "a 2"}},
+		{"more than the history", 3, []Part{part("", "a", 1, 1, 5), part("", "a", 2, 1, 5), part("", "a", 3, 1, 5), part("", "a", 4, 1, 5), part("", "a", 5, 1, 5)},
 			[]string{"a 2!", "a 3", "a 4", "a 5"}},
-		{"whole batches", 3, []Batch{batch("", "a", 1, 2, 5), batch("", "a", 3, 2, 5), batch("", "a", 5, 2, 5)}, []string{"a 1!", "a 3", "a 5"}},
-		{"a large batch", 3, []Batch{batch("", "a", 1, 2, 5), batch("", "a", 3, 100, 5)}, []string{"a 1!", "a 3"}},
-		{"no history", 0, []Batch{batch("", "a", 1, 2, 5), batch("", "a", 3, 2, 5)}, []string{"a 1!", "a 3"}},
-		{"since the start", 1, []Batch{batch("", "a", 1, 1, 999), batch("", "a", 2, 1, 1000), batch("", "a", 3, 1, 0), batch("", "a", 4, 1, 1001)},
+		{"whole parts", 3, []Part{part("", "a", 1, 2, 5), part("", "a", 3, 2, 5), part("", "a", 5, 2, 5)}, []string{"a 1!", "a 3", "a 5"}},
+		{"a large part", 3, []Part{part("", "a", 1, 2, 5), part("", "a", 3, 100, 5)}, []string{"a 1!", "a 3"}},
+		{"no history", 0, []Part{part("", "a", 1, 2, 5), part("", "a", 3, 2, 5)}, []string{"a 1!", "a 3"}},
+		{"since the start", 1, []Part{part("", "a", 1, 1, 999), part("", "a", 2, 1, 1000), part("", "a", 3, 1, 0), part("", "a", 4, 1, 1001)},
 			[]string{"a 1!", "a 2", "a 3", "a 4"}},
-		{"several origins", 1, []Batch{batch("", "a", 1, 1, 5), batch("", "b", 1, 1, 5), batch("", "a", 2, 1, 5), batch("", "b", 2, 1, 5)},
+		{"several origins", 1, []Part{part("", "a", 1, 1, 5), part("", "b", 1, 1, 5), part("", "a", 2, 1, 5), part("", "b", 2, 1, 5)},
 			[]string{"a 2!", "b 1!", "b 2"}},
-		{"several rooms", 1, []Batch{batch("", "a", 1, 1, 5), batch("x", "a", 2, 1, 5), batch("x", "a", 3, 1, 5), batch("", "a", 4, 1, 5)},
+		{"several rooms", 1, []Part{part("", "a", 1, 1, 5), part("x", "a", 2, 1, 5), part("x", "a", 3, 1, 5), part("", "a", 4, 1, 5)},
 			[]string{"a 1!", "a 4", "x: a 2!", "x: a 3"}},
 	} {
 		b := newBacklog(test.history, began)
-		for _, batch := range test.batches {
-			b.add(batch)
+		for _, part := range test.parts {
+			b.add(part)
 		}
 		var got []string
-		for _, batch := range b.take() {
-			text := fmt.Sprint(batch.Origin, " ", batch.First)
-			if batch.Room != "" {
-				text = batch.Room + ": " + text
+		for _, part := range b.take() {
+			text := fmt.Sprint(part.Origin, " ", part.First)
+			if part.Room != "" {
+				text = part.Room + ": " + text
 			}
-			if batch.Text == nil {
+			if part.Text == nil {
 				text += "!"
 			}
 			got = append(got, text)
@@ -171,7 +171,7 @@ func TestTwoBacklogs(t *testing.T) {
 func TestWaitingForABacklog(t *testing.T) {
 	inBubble(t, Options{History: 256}, func(t *testing.T, h *harness) {
 		resume := make(chan struct{})
-		h.chat.refuse = func(context.Context, Batch) error {
+		h.chat.refuse = func(context.Context, Part) error {
 			<-resume
 			return nil
 		}

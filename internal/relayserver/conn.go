@@ -77,7 +77,6 @@ func (c *conn) read(ctx context.Context) error {
 	}
 }
 
-// handle processes a message of the relay.
 func (c *conn) handle(ctx context.Context, m relay.Message) error {
 	switch {
 	case m.Ask != nil:
@@ -95,8 +94,8 @@ func (c *conn) handle(ctx context.Context, m relay.Message) error {
 	return ctx.Err()
 }
 
-// write sends the relay what it asks for, and the people of this chat, until that fails or ctx is done. At
-// the end it reports that nobody is left, because the chat stops.
+// write sends the relay its answers, and the people of this chat, until a write fails or ctx is done. At the end
+// of ctx it reports that this chat has no people.
 func (c *conn) write(ctx context.Context) {
 	people := time.NewTicker(peoplePeriod)
 	defer people.Stop()

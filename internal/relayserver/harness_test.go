@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { wstest.Main(m) }
 type fakeChat struct {
 	t      *testing.T
 	server *Server
-	refuse func(context.Context, Batch) error // if set, its error is Deliver's
+	refuse func(context.Context, Part) error // if set, its error is Deliver's
 
 	mu           sync.Mutex
 	rooms        map[string]*fakeRoom
@@ -43,27 +43,27 @@ type fakeRoom struct {
 }
 
 // Deliver implements Chat. It would block for ever if the Server held its lock.
-func (c *fakeChat) Deliver(ctx context.Context, b Batch) error {
+func (c *fakeChat) Deliver(ctx context.Context, p Part) error {
 	if c.refuse != nil {
-		if err := c.refuse(ctx, b); err != nil {
+		if err := c.refuse(ctx, p); err != nil {
 			return err
 		}
 	}
 	marks := c.server.Delivered()
-	if b.Text != nil && (uint64(lines.Count(b.Text)) != b.Count || !utf8.Valid(b.Text) || len(b.Text) > 64<<10 && b.Count > 1) {
-		c.t.Errorf("got %d bytes, valid: %v, with %d lines; want valid UTF-8 of at most 64 KiB with %d lines", len(b.Text), utf8.Valid(b.Text), lines.Count(b.Text), b.Count)
+	if p.Text != nil && (uint64(lines.Count(p.Text)) != p.Count || !utf8.Valid(p.Text) || len(p.Text) > 64<<10 && p.Count > 1) {
+		c.t.Errorf("got %d bytes, valid: %v, with %d lines; want valid UTF-8 of at most 64 KiB with %d lines", len(p.Text), utf8.Valid(p.Text), lines.Count(p.Text), p.Count)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	room := c.rooms[b.Room]
+	room := c.rooms[p.Room]
 	if room == nil {
 		room = &fakeRoom{marks: marks}
-		c.rooms[b.Room] = room
+		c.rooms[p.Room] = room
 	}
-	repeated := room.marks.Accept(b.Origin, b.First, b.Count, time.Now())
-	if b.Text != nil {
+	repeated := room.marks.Accept(p.Origin, p.First, p.Count, time.Now())
+	if p.Text != nil {
 		room.repeated += repeated
-		all := slices.Collect(strings.Lines(string(b.Text)))
+		all := slices.Collect(strings.Lines(string(p.Text)))
 		for _, line := range all[repeated:] {
 			room.said = append(room.said, strings.TrimSuffix(line, "\n"))
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// partLimit is the largest Text of a Batch, in bytes, unless that is a single line. A Hub sends frames of
+	// partLimit is the largest Text of a Part, in bytes, unless that is a single line. A Hub sends frames of
 	// this size.
 	partLimit = 64 << 10
 
@@ -40,8 +40,8 @@ func (c *conn) receive(ctx context.Context, m relay.Message) error {
 	}
 	if hasLines {
 		s.noteSeen(m.Origin, message)
-		for b := range batches(m.Origin, message, time.Now()) {
-			if err := s.deliver(ctx, b); err != nil {
+		for part := range parts(m.Origin, message, time.Now()) {
+			if err := s.deliver(ctx, part); err != nil {
 				return err
 			}
 		}
@@ -79,21 +79,21 @@ func (s *Server) noteSeen(origin string, message relay.Message) {
 	}
 }
 
-// batches cuts the lines of a message into batches. The message must have passed relay.DecodeLines.
-func batches(origin string, message relay.Message, now time.Time) iter.Seq[Batch] {
-	return func(yield func(Batch) bool) {
+// parts cuts the lines of a message into parts. The message must have passed relay.DecodeLines.
+func parts(origin string, message relay.Message, now time.Time) iter.Seq[Part] {
+	return func(yield func(Part) bool) {
 		number, rest := message.First, message.Body
 		for _, segment := range message.Segments {
 			var text []byte
 			text, rest = lines.Cut(rest, segment.Lines)
 			text = bytes.ToValidUTF8(text, []byte("\uFFFD")) // with as many lines: '\n' is valid
-			for part := range lines.Parts(text, partLimit) {
-				b := Batch{Room: segment.Room, Origin: origin, First: number, Count: uint64(lines.Count(part)), Text: part}
+			for piece := range lines.Parts(text, partLimit) {
+				part := Part{Room: segment.Room, Origin: origin, First: number, Count: uint64(lines.Count(piece)), Text: piece}
 				if segment.At > 0 && segment.At < now.Add(-nowLimit).UnixMilli() {
-					b.At = segment.At
+					part.At = segment.At
 				}
-				number += b.Count
-				if !yield(b) {
+				number += part.Count
+				if !yield(part) {
 					return
 				}
 			}
@@ -101,41 +101,41 @@ func batches(origin string, message relay.Message, now time.Time) iter.Seq[Batch
 	}
 }
 
-// deliver delivers b. It drops b without an error if the room can't be opened, which it counts, and if the
-// chat is stopping. After any error the caller must deliver nothing else: a Hub that got later lines of an
-// origin would drop b when it comes again.
-func (s *Server) deliver(ctx context.Context, b Batch) error {
+// deliver hands p to the chat. It returns nil, too, if the room can't be opened (it counts the lines), or if the
+// chat is stopping. After an error the caller must deliver nothing more, because a Hub with later lines of the
+// origin would drop p when it comes again.
+func (s *Server) deliver(ctx context.Context, p Part) error {
 	if s.isStopping() {
 		return nil
 	}
-	err := s.chat.Deliver(ctx, b)
+	err := s.chat.Deliver(ctx, p)
 	switch {
 	case errors.Is(err, ErrStopping):
 		s.setStopping()
 		return nil
 	case errors.Is(err, ErrNoRoom):
-		s.noteDropped(b)
+		s.noteDropped(p)
 		return nil
 	}
 	return err
 }
 
-// noteDropped counts the lines of a batch whose room can't be opened. Lines that come again, or over two relays,
+// noteDropped counts the lines of a part whose room can't be opened. Lines that come again, or over two relays,
 // count once.
-func (s *Server) noteDropped(b Batch) {
-	if b.Text == nil {
+func (s *Server) noteDropped(p Part) {
+	if p.Text == nil {
 		return
 	}
 	s.mu.Lock()
-	dropped := b.Count - s.dropped.Accept(b.Origin, b.First, b.Count, time.Now())
+	dropped := p.Count - s.dropped.Accept(p.Origin, p.First, p.Count, time.Now())
 	s.mu.Unlock()
 	if dropped > 0 {
 		s.counters.RelayMissed.Add(int64(dropped))
-		s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(b.Room), "lines", dropped)
+		s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(p.Room), "lines", dropped)
 	}
 }
 
-// isStopping reports whether the chat has refused a batch because it is stopping.
+// isStopping reports whether the chat has refused a part because it is stopping.
 func (s *Server) isStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,7 @@ func (s *Server) setStopping() {
 	s.stopping = true
 }
 
-// advance moves the cursor to a message of which the Hubs have all lines, and those of all messages before.
+// advance moves the cursor to a message. The Hubs must have all lines up to and including it.
 func (s *Server) advance(cursor relay.Cursor, origin string, message relay.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -133,17 +133,17 @@ func TestTimes(t *testing.T) {
 		{1_000_000, 0}, {999_001, 0}, {998_999, 998_999}, {1, 1}, {0, 0}, {-1, 0}, {-1 << 63, 0}, {1_000_001, 0}, {1<<63 - 1, 0},
 	} {
 		m := relay.Message{First: 1, Segments: []relay.Segment{{Lines: 1, At: test.at}}, Body: []byte("x\n")}
-		for b := range batches("other", m, now) {
-			if b.At != test.want {
-				t.Errorf("said at %d: got time %d at %d, want %d", test.at, b.At, now.UnixMilli(), test.want)
+		for part := range parts("other", m, now) {
+			if part.At != test.want {
+				t.Errorf("said at %d: got time %d at %d, want %d", test.at, part.At, now.UnixMilli(), test.want)
 			}
 		}
 	}
 }
 
-// Batches have at most 64 KiB or a single line, and their lines keep their rooms, numbers and order. Invalid
+// Parts have at most 64 KiB or a single line, and their lines keep their rooms, numbers and order. Invalid
 // UTF-8 becomes U+FFFD before the lines are cut, because that makes them longer.
-func TestBatches(t *testing.T) {
+func TestParts(t *testing.T) {
 	long, half := strings.Repeat("x", 64<<10)+"\n", strings.Repeat("y", 32<<10-1)+"\n"
 	for _, test := range []struct {
 		text string
@@ -166,15 +166,15 @@ func TestBatches(t *testing.T) {
 		}
 		var got []string
 		next := uint64(7)
-		for b := range batches("other", m, time.Now()) {
-			if b.First != next || b.Origin != "other" || b.Count != uint64(strings.Count(string(b.Text), "\n")) {
-				t.Errorf("%.50q: got %s %d, %d lines; want other %d", test.text, b.Origin, b.First, b.Count, next)
+		for part := range parts("other", m, time.Now()) {
+			if part.First != next || part.Origin != "other" || part.Count != uint64(strings.Count(string(part.Text), "\n")) {
+				t.Errorf("%.50q: got %s %d, %d lines; want other %d", test.text, part.Origin, part.First, part.Count, next)
 			}
-			if wantRoom := map[bool]string{true: "lobby"}[next == m.Next()-1]; b.Room != wantRoom {
-				t.Errorf("%.50q: line %d is in room %q, want %q", test.text, next, b.Room, wantRoom)
+			if wantRoom := map[bool]string{true: "lobby"}[next == m.Next()-1]; part.Room != wantRoom {
+				t.Errorf("%.50q: line %d is in room %q, want %q", test.text, next, part.Room, wantRoom)
 			}
-			next += b.Count
-			got = append(got, string(b.Text))
+			next += part.Count
+			got = append(got, string(part.Text))
 		}
 		if want := append(test.want, "lobby\n"); strings.Join(got, "") != strings.Join(want, "") || next != m.Next() {
 			t.Errorf("%.50q: got %.200q, want %.200q", test.text, got, want)
@@ -187,8 +187,8 @@ func TestBatches(t *testing.T) {
 // Lines for a room that can't be opened are counted as missed, and the cursor moves on.
 func TestNoRoom(t *testing.T) {
 	inBubble(t, Options{History: 1}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(_ context.Context, b Batch) error {
-			if b.Room == "full" {
+		h.chat.refuse = func(_ context.Context, p Part) error {
+			if p.Room == "full" {
 				return fmt.Errorf("no: %w", ErrNoRoom)
 			}
 			return nil
@@ -217,7 +217,7 @@ func TestStopping(t *testing.T) {
 		one.say("other", 1, "one")
 		h.expectSaid("", "one")
 		stopping := true
-		h.chat.refuse = func(context.Context, Batch) error {
+		h.chat.refuse = func(context.Context, Part) error {
 			if stopping {
 				return fmt.Errorf("no: %w", ErrStopping)
 			}
@@ -244,7 +244,7 @@ func TestStopping(t *testing.T) {
 // A backlog that ends while the chat is stopping comes again after a restart.
 func TestStoppingWithBacklog(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(context.Context, Batch) error { return ErrStopping }
+		h.chat.refuse = func(context.Context, Part) error { return ErrStopping }
 		r := h.connect()
 		r.sayBacklog("", hourAgo(), "other", 1, "one")
 		r.say("other", 2, "two")
@@ -257,12 +257,12 @@ func TestStoppingWithBacklog(t *testing.T) {
 	})
 }
 
-// A connection that ends while it delivers a batch delivers nothing after it, and does not move the cursor.
+// A connection that ends while it delivers a part delivers nothing after it, and does not move the cursor.
 func TestConnectionEndsDuringDelivery(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
 		var refused []string
-		h.chat.refuse = func(ctx context.Context, b Batch) error {
-			refused = append(refused, b.Room)
+		h.chat.refuse = func(ctx context.Context, p Part) error {
+			refused = append(refused, p.Room)
 			<-ctx.Done()
 			return ctx.Err()
 		}
@@ -275,7 +275,7 @@ func TestConnectionEndsDuringDelivery(t *testing.T) {
 		time.Sleep(10 * time.Second) // until a report of people can't be sent
 		h.expectCount("relays", &h.counters.Relays, 0)
 		if !slices.Equal(refused, []string{"a"}) {
-			t.Errorf("got batches for %q, want only one for room a", refused)
+			t.Errorf("got parts for %q, want only one for room a", refused)
 		}
 		h.chat.refuse = nil
 		h.expectHello(relay.Cursor{}, false)

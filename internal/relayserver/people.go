@@ -3,11 +3,14 @@ package relayserver
 import "time"
 
 const (
-	// A relay gets the people of this chat once every peoplePeriod if they have changed, and every
-	// peopleRepeat otherwise. Another chat that has not repeated its people for peopleExpire counts as gone:
-	// two repetitions may be lost.
+	// peoplePeriod is the time between two checks whether this chat's people have changed.
 	peoplePeriod = time.Second
+
+	// peopleRepeat is the time after which an unchanged report is repeated.
 	peopleRepeat = 5 * time.Second
+
+	// peopleExpire is the time after which another chat without a report counts as gone. It allows two reports to
+	// be lost.
 	peopleExpire = 15 * time.Second
 )
 

@@ -27,8 +27,8 @@ type savedChat struct {
 }
 
 // Snapshot returns the state with which the Server of the next run continues. It must be called after Serve
-// has returned. The state is of use once: another run with it would give numbers to lines that other lines
-// have.
+// has returned. Only one run may use the state, because two runs would give the same numbers to different
+// lines.
 func (s *Server) Snapshot() []byte {
 	held, asked := s.outbox.Snapshot()
 	s.mu.Lock()

@@ -42,7 +42,8 @@ const (
 	// closeWait is how long a stopping Server writes to a relay that does not read.
 	closeWait = time.Second
 
-	// clockSkew is the largest difference between the clocks of two chats with which a backlog is complete.
+	// clockSkew is the largest difference between two chats' clocks that a backlog allows for. With a larger one it
+	// may leave out lines that were said after this chat started.
 	clockSkew = time.Minute
 
 	// logBurst is the number of records that a Server logs at once after a quiet time. Then there is one every
@@ -62,9 +63,9 @@ var (
 // Chat is the chat that a Server connects with other chats. Several goroutines call its methods at the same
 // time, but never while they hold a lock of the Server.
 type Chat interface {
-	// Deliver hands b to the Hub of its room, opening the room if needed, and waits until the Hub has it. It
+	// Deliver hands p to the Hub of its room, opening the room if needed, and waits until the Hub has it. It
 	// returns nil, ErrStopping, ErrNoRoom or ctx.Err(). After ErrStopping the Server delivers nothing else.
-	Deliver(ctx context.Context, b Batch) error
+	Deliver(ctx context.Context, p Part) error
 
 	// People returns the number of connections here, by room, without empty rooms. The Chat must not change the
 	// map afterwards.
@@ -75,14 +76,14 @@ type Chat interface {
 	SetRemotePeople(people map[string]int)
 }
 
-// Batch is consecutive lines of one origin, said in one room.
-type Batch struct {
+// Part is consecutive lines of one origin, said in one room.
+type Part struct {
 	Room   string
 	Origin string
 	First  uint64 // number of the first line
 	Count  uint64 // number of lines
 
-	// Text is the lines, valid UTF-8 and each ended by '\n': at most 64 KiB, or a single line. It is nil if
+	// Text is the lines, valid UTF-8 and each ended by '\n', with at most 64 KiB or one line. It is nil if
 	// the room must not say the lines and only mark them as accepted. The Chat may keep it and must not
 	// change it.
 	Text []byte
@@ -95,9 +96,8 @@ type Options struct {
 	// History is the number of lines, for each room, that the Server delivers of lines older than this chat.
 	History int
 
-	// Seen is the merged marks of the rooms that were restored. The Server owns it. Lines that are missing
-	// after a mark are counted, but a room that is opened later does not get these marks: it may lack lines
-	// that other rooms have.
+	// Seen is the merged marks of the restored rooms. The Server owns it, and uses it to count missing lines. Rooms
+	// that open later do not get these marks, because they may lack lines that other rooms have.
 	Seen once.Marks
 
 	// Saved is the result of Snapshot before the last stop, or nil. With it the Server continues as the same
@@ -265,21 +265,19 @@ func (s *Server) enter() (ok bool) {
 	return true
 }
 
-// leave undoes enter.
 func (s *Server) leave() {
 	s.counters.Relays.Add(-1)
 	s.conns.Done()
 }
 
-// close makes enter fail.
 func (s *Server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 }
 
-// Publish takes over local lines of a room, each ended by '\n', for the other chats. It returns the numbers
-// that mark them: the room accepts them from origin, so that it drops them if a relay sends them back.
+// Publish adds local lines of a room, each ended by '\n', to the outbox, which owns text. It returns this chat's
+// origin and the number of the first line, so that the room can accept them in its marks.
 func (s *Server) Publish(room string, text []byte, at time.Time) (origin string, first uint64) {
 	return s.origin, s.outbox.Add(room, text, at)
 }

@@ -80,7 +80,7 @@ func TestStopCutsOffAStuckRelay(t *testing.T) {
 // A stopping Server does not wait for a Hub.
 func TestStopWhileALineIsDelivered(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(ctx context.Context, _ Batch) error {
+		h.chat.refuse = func(ctx context.Context, _ Part) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
@@ -105,7 +105,7 @@ func TestLogIsLimited(t *testing.T) {
 	var log bytes.Buffer
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(context.Context, Batch) error { return ErrNoRoom }
+		h.chat.refuse = func(context.Context, Part) error { return ErrNoRoom }
 		r := h.connect()
 		r.discard()
 		room := strings.Repeat("x", 10_000)

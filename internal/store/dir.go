@@ -20,13 +20,13 @@ var (
 	errCorrupt = errors.New("file is corrupt or truncated")
 )
 
-// dir is the directory of a store: which program uses it, and files that are replaced as a whole. One
-// goroutine at a time may use a dir.
+// dir is the directory of a store. It marks which program uses it, and replaces files as a whole. One goroutine
+// at a time may use a dir.
 type dir struct {
 	path  string
 	lock  *os.File // locked, and marked as inUse or closed
 	names *os.File // the directory itself, to sync the names in it
-	spare *os.File // a descriptor for the time when clients have used up all others; nil if there was none left
+	spare *os.File // a reserve for when all other descriptors are in use; nil if it is in use, or could not be opened
 }
 
 const (
@@ -40,9 +40,9 @@ const (
 	damaged        = ".damaged"     // suffix of a file that could not be read
 )
 
-// openDir locks the directory at path and marks it as in use. It makes the directory if there is none.
-// Complete reports whether the last program that used the directory has closed it as complete. An error
-// leaves the mark as it was.
+// openDir locks the directory at path and marks it as in use. It makes the directory if there is none. complete
+// is true if the last program that used the directory has closed it as complete. After an error the mark is as
+// it was, unless writing the mark failed.
 func openDir(path string) (d *dir, complete bool, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, false, err
@@ -101,7 +101,7 @@ func (d *dir) removeTemporary() error {
 	return err
 }
 
-// close unlocks the directory. Complete marks it as closed before.
+// close unlocks the directory. If complete is true, it marks it as closed first.
 func (d *dir) close(complete bool) (err error) {
 	if complete {
 		err = d.mark(closed)
@@ -175,7 +175,7 @@ func roomOf(file string) (room string, ok bool) {
 }
 
 // replace replaces a file with what write writes, and seals it. The file is on the disk when replace returns.
-// An error leaves the file as it was, or replaced.
+// After an error the file has either its old or its new content.
 func (d *dir) replace(path string, write func(io.Writer) error) (err error) {
 	defer d.keepSpare()
 	var file *os.File
@@ -201,7 +201,7 @@ func (d *dir) replace(path string, write func(io.Writer) error) (err error) {
 	return err
 }
 
-// read returns what the function given to replace wrote to a file.
+// read returns the content of a file that replace has written, without the seal.
 func (d *dir) read(path string) (content []byte, err error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: not a regular file", path) // reading a pipe would never end
@@ -248,7 +248,7 @@ func (d *dir) saveRelay(content []byte) error {
 // before it.
 const sealLength = len("01234567\n")
 
-// seal writes to w what write writes, and a seal.
+// seal calls write with a writer to w, and then writes the seal.
 func seal(w io.Writer, write func(io.Writer) error) error {
 	buffered, crc := bufio.NewWriter(w), crc32.NewIEEE()
 	if err := write(io.MultiWriter(buffered, crc)); err != nil {

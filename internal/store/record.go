@@ -63,18 +63,17 @@ func decode(content []byte) (stream.Record, error) {
 	return r, nil
 }
 
-// join returns next with the frames of past before it, as far as they hold some of the last history lines. It
-// returns false if next does not continue past, because it is of another epoch, or lines are missing between
-// the two. The records may overlap.
-func join(past, next stream.Record, history uint64) (joined stream.Record, ok bool) {
+// join returns stored followed by next, without frames before the last history lines. Where the records overlap,
+// next counts. It returns false if they have different epochs, or if lines between them are missing.
+func join(stored, next stream.Record, history uint64) (joined stream.Record, ok bool) {
 	first, start := next.First(), next.End-min(next.End, history)
-	if past.Epoch != next.Epoch || past.End < first {
+	if stored.Epoch != next.Epoch || stored.End < first {
 		return stream.Record{}, false
 	}
 	joined = next
-	joined.Frames = make([]stream.Text, 0, len(past.Frames)+len(next.Frames))
-	line := past.First()
-	for _, f := range past.Frames {
+	joined.Frames = make([]stream.Text, 0, len(stored.Frames)+len(next.Frames))
+	line := stored.First()
+	for _, f := range stored.Frames {
 		end := line + uint64(lines.Count(f.Lines))
 		if end > first && line < first {
 			f.Lines, _ = lines.Cut(f.Lines, int(first-line))

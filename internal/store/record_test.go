@@ -52,7 +52,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// Join continues a record of the same epoch without a gap, and drops frames that lie before the history.
+// join continues a record of the same epoch without a gap, and drops frames that lie before the history.
 func TestJoin(t *testing.T) {
 	record := func(epoch string, end uint64, frames ...string) stream.Record {
 		r := stream.Record{Epoch: epoch, End: end}
@@ -61,7 +61,7 @@ func TestJoin(t *testing.T) {
 		}
 		return r
 	}
-	past := record("E", 5, "1 2", "3", "4") // the first line was line 0, and is gone
+	stored := record("E", 5, "1 2", "3", "4") // the first line was line 0, and is gone
 	for name, test := range map[string]struct {
 		next    stream.Record
 		history uint64
@@ -79,7 +79,7 @@ func TestJoin(t *testing.T) {
 		"a gap":                       {record("E", 7, "6"), 100, ""},
 		"another epoch":               {record("F", 7, "5 6"), 100, ""},
 	} {
-		joined, ok := join(past, test.next, test.history)
+		joined, ok := join(stored, test.next, test.history)
 		got := ""
 		for _, f := range joined.Frames {
 			got += "[" + strings.ReplaceAll(strings.TrimSuffix(string(f.Lines), "\n"), "\n", " ") + "]"
@@ -88,7 +88,7 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%s: got %s, %v, end %d; want %s, end %d", name, got, ok, joined.End, test.want, test.next.End)
 		}
 	}
-	if got := text(past); got != "1\n2\n3\n4\n" {
+	if got := text(stored); got != "1\n2\n3\n4\n" {
 		t.Errorf("join changed the record: got %q", got)
 	}
 }

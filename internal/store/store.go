@@ -1,4 +1,4 @@
-// Package store keeps the past of rooms in a directory, so that they continue after a restart.
+// Package store keeps the records of rooms in a directory, so that the rooms continue after a restart.
 //
 // A room that was written continues with its lines, their numbers, and the numbers of senders and other
 // chats. If the last program that used the directory closed it as complete, nothing is missing. After a crash
@@ -9,10 +9,13 @@
 // writes the rooms in turn. It asks a Hub for the lines that the store does not have with a [Request].
 //
 // The package has three layers. A Store and its Rooms decide when a room is written and how failures are
-// logged. A past stores records. Its methods rooms, load, append and remove are all that a Store knows of how
-// lines are stored. A dir marks the directory as used, and replaces files as a whole. The only past is files:
-// one file for each room, which append reads back, and replaces with the last lines. Another past, such as a
-// journal, would replace files and record.go.
+// logged. A backend stores the records. A dir marks which program uses the directory, and replaces files as a
+// whole. The only backend is files. It has one file for each room, which append reads back, and replaces with
+// the last lines.
+//
+// Another backend in the directory, such as a journal, would replace files and record.go, and only Open would
+// know. A backend without a directory needs another dir, too, because the lock, the mark and relay.txt are
+// there.
 package store
 
 import (
@@ -31,10 +34,10 @@ import (
 // most a quarter of the time, so other programs get the rest of the disk.
 const writeRest = 3
 
-// never is the end of a room's past before its first write.
+// never is the value of Room.stored before the first write.
 const never = -1
 
-// Store is an open directory with the past of rooms. A nil Store stores nothing: all its methods do nothing.
+// Store is an open directory with the records of rooms. A nil Store stores nothing: all its methods do nothing.
 type Store struct {
 	// Set at construction.
 	dir      *dir
@@ -45,14 +48,14 @@ type Store struct {
 	found map[string]uint64 // rooms that Read returned, with the end of each
 
 	// Owned by Read, then by Run, then by Finish and Close.
-	past    past
+	backend backend
 	failing map[*Room]bool // rooms whose last write or removal failed
 
 	// Guarded by mu, which is never held while calling out or during I/O.
 	mu    sync.Mutex
-	rooms map[string]*Room // by name, rooms that have not ended or whose past is not removed yet
+	rooms map[string]*Room // by name, rooms that have not ended or whose record is not removed yet
 	due   list.List        // of *Room; rooms that wait to be written, each at most once
-	ended []*Room          // rooms whose past must be removed
+	ended []*Room          // rooms whose record must be removed
 }
 
 // Room is the handle of a room that its Hub uses. A nil Room stores nothing: all its methods do nothing.
@@ -82,7 +85,8 @@ func (q Request) Answer(record stream.Record) { q.answer <- record }
 
 // Open opens the directory at path, which it makes if there is none, and marks it as in use. Only the owner
 // can read the directory and its files. Rooms have at least their last history lines in the store. An error
-// says why the directory can't be used, and leaves it as it was.
+// says why the directory can't be used. After it, the directory is closed, and the files of rooms are
+// unchanged.
 func Open(path string, history int) (*Store, error) {
 	dir, complete, err := openDir(path)
 	if err != nil {
@@ -92,7 +96,7 @@ func Open(path string, history int) (*Store, error) {
 		dir:      dir,
 		complete: complete,
 		wake:     make(chan struct{}, 1),
-		past:     &files{dir, uint64(history)},
+		backend:  &files{dir, uint64(history)},
 		found:    make(map[string]uint64),
 		failing:  make(map[*Room]bool),
 		rooms:    make(map[string]*Room),
@@ -102,13 +106,13 @@ func Open(path string, history int) (*Store, error) {
 // Complete reports whether the last program that used the directory closed it as complete.
 func (s *Store) Complete() bool { return s != nil && s.complete }
 
-// Read returns the past of all rooms. It logs what it can't read, and gives such a file the suffix .damaged.
-// It logs and leaves alone files of rooms whose name is not valid; it does not ask about the nameless room.
+// Read returns the records of all rooms. It logs each record that it can't read, and sets it aside. It logs files
+// of rooms for which valid returns false, and leaves them alone. valid is not called for the nameless room.
 func (s *Store) Read(valid func(room string) bool) (map[string]stream.Record, error) {
 	if s == nil {
 		return nil, nil
 	}
-	rooms, err := s.past.rooms()
+	rooms, err := s.backend.rooms()
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +122,7 @@ func (s *Store) Read(valid func(room string) bool) (map[string]stream.Record, er
 			slog.Warn("a file in -state is not named after a room", "name", room)
 			continue
 		}
-		r, err := s.past.load(room)
+		r, err := s.backend.load(room)
 		if err != nil {
 			slog.Warn("room not restored: file set aside", "err", err)
 			continue
@@ -151,9 +155,9 @@ func (s *Store) Abandon() error {
 	return s.dir.close(s.complete)
 }
 
-// Room returns a handle for the named room, whose Hub starts now. Saved reports that the room's stream is
-// what Read returned of it, with the same epoch. The Hub must receive from Requests until the room ends or
-// Run's context is done.
+// Room returns a handle for the named room. It must be called when the room's Hub starts. saved means that the
+// Hub continues the record that Read returned, with the same epoch. The Hub must receive from Requests until the
+// room ends or Run's context is done.
 func (s *Store) Room(name string, saved bool) *Room {
 	if s == nil {
 		return nil
@@ -169,14 +173,14 @@ func (s *Store) Room(name string, saved bool) *Room {
 	return r
 }
 
-// Behind reports whether the store lacks lines of a stream that ends after end lines. Only the room's Hub
-// calls it.
-func (r *Room) Behind(end uint64) bool { return r != nil && r.stored.Load() != int64(end) }
+// Lacks reports whether the store lacks lines of a stream of end lines. It is true of a room that was never
+// written, even if it has no line, because its epoch is to survive. Only the room's Hub calls it.
+func (r *Room) Lacks(end uint64) bool { return r != nil && r.stored.Load() != int64(end) }
 
-// Offer has the room written soon if it is Behind. It never waits. A room that could not be written is not
-// tried again before the next Offer. Only the room's Hub calls it.
+// Offer queues the room for a write if the store lacks lines of it. It never waits. A room that could not be
+// written is not tried again before the next Offer. Only the room's Hub calls it.
 func (r *Room) Offer(end uint64) {
-	if !r.Behind(end) {
+	if !r.Lacks(end) {
 		return
 	}
 	s := r.store
@@ -196,8 +200,8 @@ func (r *Room) Requests() <-chan Request {
 	return r.requests
 }
 
-// End has the room's past removed, because the room has ended. If another room of that name has begun, its
-// past stays. End never waits. Any goroutine may call it.
+// End removes the room's stored lines soon. If a new room of that name has begun, its lines stay. End never
+// waits. Any goroutine may call it.
 func (r *Room) End() {
 	if r == nil {
 		return
@@ -217,7 +221,6 @@ func (r *Room) End() {
 	s.wakeLocked()
 }
 
-// hasEnded reports whether the room has ended.
 func (r *Room) hasEnded() bool {
 	select {
 	case <-r.ended:
@@ -227,7 +230,6 @@ func (r *Room) hasEnded() bool {
 	}
 }
 
-// wakeLocked wakes Run.
 func (s *Store) wakeLocked() {
 	select {
 	case s.wake <- struct{}{}:
@@ -235,7 +237,7 @@ func (s *Store) wakeLocked() {
 	}
 }
 
-// Run writes rooms that were offered, in turn, and removes the past of rooms that have ended, until ctx is
+// Run writes rooms that were offered, in turn, and removes the records of rooms that have ended, until ctx is
 // done. Then it returns, after a write that it has begun.
 func (s *Store) Run(ctx context.Context) {
 	if s == nil {
@@ -253,7 +255,7 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// turn removes the past of all rooms that have ended, writes the room that has waited longest, and rests. It
+// turn removes the records of all rooms that have ended, writes the room that has waited longest, and rests. It
 // reports whether a room may be waiting.
 func (s *Store) turn(ctx context.Context) bool {
 	s.removeEnded()
@@ -302,21 +304,21 @@ func (r *Room) ask(ctx context.Context, since uint64) (stream.Record, bool) {
 	return stream.Record{}, false
 }
 
-// write writes the lines of r that are missing. Rest returns the stream's record since a line, or false if
-// there is no answer. Write reports whether the past has all lines.
+// write appends the lines that the store lacks. rest must return the stream's record since a line, or false if
+// the Hub does not answer. write returns true if nothing is missing afterwards.
 func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (ok bool) {
 	since := uint64(max(0, r.stored.Load()))
 	record, ok := rest(since)
-	if !ok || !r.Behind(record.End) {
+	if !ok || !r.Lacks(record.End) {
 		return ok
 	}
-	err := s.past.append(r.name, record, since == 0)
+	err := s.backend.append(r.name, record, since == 0)
 	if errors.Is(err, errGap) {
 		slog.Warn("a room's file in -state was changed or damaged: writing it anew", "err", err)
 		if record, ok = rest(0); !ok {
 			return false
 		}
-		err = s.past.append(r.name, record, true)
+		err = s.backend.append(r.name, record, true)
 	}
 	if err == nil {
 		r.stored.Store(int64(record.End))
@@ -325,7 +327,7 @@ func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (o
 	return err == nil
 }
 
-// removeEnded removes the past of the rooms that have ended. Rooms whose past could not be removed stay in
+// removeEnded removes the records of the rooms that have ended. Rooms whose record could not be removed stay in
 // s.ended, for the next turn.
 func (s *Store) removeEnded() {
 	s.mu.Lock()
@@ -335,7 +337,7 @@ func (s *Store) removeEnded() {
 	for _, r := range ended {
 		var err error
 		if s.owns(r) {
-			err = s.past.remove(r.name)
+			err = s.backend.remove(r.name)
 		}
 		s.noteResult(r, err)
 		s.mu.Lock()
@@ -349,15 +351,15 @@ func (s *Store) removeEnded() {
 	}
 }
 
-// owns reports whether r is the newest room of its name. If it is not, the first write of the newest one
-// replaces r's past.
+// owns reports whether r is the newest room of its name. Otherwise the stored lines belong to the newer room,
+// whose first write replaces those of r.
 func (s *Store) owns(r *Room) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rooms[r.name] == r
 }
 
-// noteResult notes the result of writing or removing the past of r. It logs when the first room fails, and
+// noteResult notes the result of writing or removing the record of r. It logs when the first room fails, and
 // when none does any longer.
 func (s *Store) noteResult(r *Room, err error) {
 	before := len(s.failing)
@@ -374,8 +376,8 @@ func (s *Store) noteResult(r *Room, err error) {
 	}
 }
 
-// Finish writes the lines that are missing. Rest returns stream.Since(since). Finish must be called once for
-// each room that has not ended, after the room's Hub has stopped and Run has returned. One goroutine at a
+// Finish writes the lines that the store lacks. rest must return stream.Since(since). Finish must be called once
+// for each room that has not ended, after the room's Hub has stopped and Run has returned. One goroutine at a
 // time may call it.
 func (r *Room) Finish(rest func(since uint64) stream.Record) {
 	if r == nil || r.hasEnded() {

@@ -106,8 +106,8 @@ func TestRequests(t *testing.T) {
 			}{{0, 0}, {0, -1}, {3, 0}, {1, 3}, {0, -1}, {20, 4}, {1, 24}} {
 				add(live, numbered(0, test.add)...)
 				end := live.End().Lines
-				if got := room.Behind(end); got != (test.wantSince >= 0) {
-					t.Errorf("history %d, at line %d: Behind is %v, want %v", history, end, got, !got)
+				if got := room.Lacks(end); got != (test.wantSince >= 0) {
+					t.Errorf("history %d, at line %d: Lacks is %v, want %v", history, end, got, !got)
 				}
 				room.Offer(end)
 				got := -1
@@ -127,8 +127,8 @@ func TestRequests(t *testing.T) {
 				if got != test.wantSince {
 					t.Errorf("history %d, at line %d: asked since %d, want %d", history, end, got, test.wantSince)
 				}
-				if room.Behind(end) {
-					t.Errorf("history %d, at line %d: still behind after the answer", history, end)
+				if room.Lacks(end) {
+					t.Errorf("history %d, at line %d: the store still lacks lines after the answer", history, end)
 				}
 				if got, want := fileOf(t, path, "lobby"), sealed(encoded(t, live.Since(0))); got != want {
 					t.Errorf("history %d, at line %d: got file %q, want %q", history, end, got, want)
@@ -200,7 +200,7 @@ func TestManyRooms(t *testing.T) {
 	})
 }
 
-// slowFiles is a past on a disk that takes a second for an append.
+// slowFiles is a backend on a disk that takes a second for an append.
 type slowFiles struct {
 	*files
 	appended []string // room and time of each append
@@ -218,8 +218,8 @@ func (p *slowFiles) append(room string, r stream.Record, whole bool) error {
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, t.TempDir(), 100)
-		slow := &slowFiles{files: s.past.(*files), began: time.Now()}
-		s.past = slow
+		slow := &slowFiles{files: s.backend.(*files), began: time.Now()}
+		s.backend = slow
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { s.Run(ctx) })
@@ -495,7 +495,7 @@ func TestWaitingRoomEnds(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		c := start(t, path, 100)
-		c.store.past = &slowFiles{files: c.store.past.(*files)}
+		c.store.backend = &slowFiles{files: c.store.backend.(*files)}
 		c.open("slow").room.Offer(1)
 		synctest.Wait() // it is being written
 		for n := range 20 {
@@ -704,8 +704,8 @@ func TestNil(t *testing.T) {
 			t.Errorf("Abandon: got %v, and complete %v; want no error, and not complete", err, s.Complete())
 		}
 		r := s.Room("lobby", false)
-		if r != nil || r.Requests() != nil || r.Behind(1) {
-			t.Errorf("Room: got %v with requests %v, behind %v; want nil, nil, false", r, r.Requests(), r.Behind(1))
+		if r != nil || r.Requests() != nil || r.Lacks(1) {
+			t.Errorf("Room: got %v with requests %v, lacks %v; want nil, nil, false", r, r.Requests(), r.Lacks(1))
 		}
 		r.Offer(1)
 		r.End()

@@ -17,7 +17,7 @@ const JoinLimit = 64 << 10
 type Frame struct {
 	Bytes []byte // header and payload
 	Lines []byte // of a frame of lines, the payload and its last line break; nil of any other frame
-	At    int64  // of lines that were said a while ago at another chat: when, in milliseconds since 1970; else 0
+	At    int64  // when the lines were said, in milliseconds since 1970; 0 unless they come late from another chat
 }
 
 // NewFrame encodes a frame that carries no lines: a control frame, an event, or a position.
@@ -25,8 +25,8 @@ func NewFrame(opcode byte, payload []byte) *Frame {
 	return &Frame{Bytes: ws.AppendFrame(nil, opcode, payload)}
 }
 
-// TextFrame encodes lines as a text message, without the last line break. There must be at least one line. The
-// frame does not alias lines.
+// TextFrame encodes lines, each ended by '\n', as a text message without the last '\n'. There must be at least
+// one line. The frame has its own copy.
 func TextFrame(lines []byte) *Frame {
 	f := new(Frame)
 	f.encode([]*Frame{{Lines: lines}}, len(lines))
@@ -44,9 +44,9 @@ func (f *Frame) encode(frames []*Frame, size int) {
 	f.Bytes, f.Lines = b[:len(b)-1], b[header:]
 }
 
-// Join returns the first of frames as a message, and the frames after it. If the lines of the first frame and
-// of some that follow it have at most JoinLimit bytes together, Join encodes them into one frame. It uses the
-// memory of into for that frame, and returns into. Lines said at different times are not joined.
+// Join takes the first frame off frames. It joins to it the lines of as many following frames as fit into
+// JoinLimit with it and were said at the same time. A joined frame is into, valid until into is used again.
+// Otherwise first is frames[0]. frames must not be empty.
 func Join(frames []*Frame, into *Frame) (first *Frame, rest []*Frame) {
 	n, size := 0, 0
 	for n < len(frames) && frames[n].Lines != nil && frames[n].At == frames[0].At && size+len(frames[n].Lines) <= JoinLimit {

@@ -10,10 +10,9 @@ import (
 type Reader struct {
 	next Position
 
-	// replay is the number of bytes by which the connection may be behind without lag. At first it is the size of
-	// the history that the connection gets. It does not fall while the connection reads that history, or a slow
-	// reader would lag for the lines that are said meanwhile. It falls with the distance to the end of the stream,
-	// and is 0 once the connection has caught up.
+	// replay is the shortest distance to the end of the stream, in bytes, that r had at its start or after a Read.
+	// At first it is the size of the history that the connection gets. It is 0 once the connection has caught up.
+	// Lag does not count it.
 	replay uint64
 }
 
@@ -33,13 +32,11 @@ func (r *Reader) Line() uint64 { return r.next.Lines }
 // AtEnd reports whether r has read everything in s.
 func (r *Reader) AtEnd(s *Stream) bool { return r.next == s.end }
 
-// Skip moves r from the place before the last frame of s to the end, because the connection gets this frame in
-// another way.
+// Skip moves r to the end of s. The caller must send the last frame itself, and r must have been before it.
 func (r *Reader) Skip(s *Stream) { r.next = s.end }
 
-// Lag returns the number of bytes that were said since the connection came, less all bytes that it has read
-// since then. Once the connection has caught up with the stream, it is the number of bytes that r has not
-// read.
+// Lag returns the number of bytes by which the distance from r to the end of s exceeds replay. So the history
+// that r still has to read is no lag. Once r has caught up, Lag is the number of bytes that r has not read.
 func (r *Reader) Lag(s *Stream) int64 { return int64(s.end.Bytes - r.next.Bytes - r.replay) }
 
 // Read returns the frames after r and the size of their lines, and moves r past them. The frames have at most
@@ -62,7 +59,7 @@ func (r *Reader) Read(s *Stream, limit uint64) (entries []Entry, size int) {
 }
 
 // WithoutLines returns a frame of f's lines except the first n, or nil if there are no more. It returns f
-// itself if n is 0.
+// itself if n is 0. f must have at least n lines.
 func (f *Frame) WithoutLines(n uint64) *Frame {
 	if n == 0 {
 		return f

@@ -64,7 +64,7 @@ type PastEpoch struct {
 type Record struct {
 	Epoch   string
 	End     uint64 // number of lines said so far in the room
-	Frames  []Text // the last of them, oldest first
+	Frames  []Text // the last lines, oldest first
 	Past    []PastEpoch
 	Senders []once.Saved
 	Marks   once.Marks
@@ -91,7 +91,8 @@ func New(history int) *Stream {
 }
 
 // Restore returns a stream that continues r. If r is not complete, because the program crashed, lines may
-// have been said after its end. So the stream then begins a new epoch, and r's epoch becomes a past one.
+// have been said after its end. So the stream then begins a new epoch, and r's epoch becomes a past one. The
+// stream keeps r.Past.
 func Restore(history int, r Record, complete bool) *Stream {
 	s := New(history)
 	s.past = r.Past
@@ -110,8 +111,8 @@ func Restore(history int, r Record, complete bool) *Stream {
 	return s
 }
 
-// Since returns a record of the history after the first since lines, beginning with a whole frame. The record
-// aliases the stream's frames, which never change.
+// Since returns a record of the lines of the history from line since on. Its first frame is whole, even if it
+// begins before that line. Frames and Past alias the stream.
 func (s *Stream) Since(since uint64) Record {
 	r := Record{Epoch: s.epoch, End: s.end.Lines, Past: s.past, Senders: s.Senders.Save(), Marks: maps.Clone(s.Marks)}
 	for _, e := range s.entries[s.index(max(since, s.historyStart())):] {
@@ -121,7 +122,7 @@ func (s *Stream) Since(since uint64) Record {
 }
 
 // Append appends a frame of lines that were said at the time at, in milliseconds since 1970. It returns the
-// number of lines.
+// number of lines. f must have at least one line, and must not change afterwards.
 func (s *Stream) Append(f *Frame, at int64) (n int) {
 	n = lines.Count(f.Lines)
 	s.entries = append(s.entries, Entry{f, at, s.end})
@@ -163,8 +164,8 @@ func (s *Stream) index(line uint64) int {
 	return sort.Search(len(s.entries), func(i int) bool { return s.start(i+1).Lines > line })
 }
 
-// find returns the position for a client that asks for EPOCH.SEQ. A position in the history is itself. A
-// position after the end of a past epoch is that end. Any other one becomes the beginning of the history.
+// find returns the position for EPOCH.SEQ. A position of a past epoch counts as one of this epoch, at most that
+// epoch's end. A position outside of the history, or of an unknown epoch, becomes the history's beginning.
 func (s *Stream) find(since string) Position {
 	epoch, number, _ := strings.Cut(since, ".")
 	line, err := strconv.ParseUint(number, 10, 64)

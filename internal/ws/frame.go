@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// MaxHeader is the most bytes that AppendHeader appends.
+// MaxHeader is the largest number of bytes that AppendHeader appends.
 const MaxHeader = 2 + 8
 
 // AppendHeader appends to b the header of a final, unmasked frame with a payload of length bytes (RFC 6455,
@@ -73,7 +73,7 @@ func readHeader(in *bufio.Reader) (header, error) {
 	return h, err
 }
 
-func (h header) control() bool { return h.opcode&0x8 != 0 }
+func (h header) isControl() bool { return h.opcode&0x8 != 0 }
 
 // check returns a *CloseError if a client must not send a frame with this header, or nil.
 func (h header) check() error {
@@ -84,9 +84,9 @@ func (h header) check() error {
 		return protocolError("unknown opcode")
 	case !h.masked:
 		return protocolError("a client must mask its frames")
-	case h.control() && !h.fin:
+	case h.isControl() && !h.fin:
 		return protocolError("a control frame may not be fragmented")
-	case h.control() && h.length > 125:
+	case h.isControl() && h.length > 125:
 		return protocolError("a control frame carries at most 125 bytes")
 	case !h.shortest:
 		return protocolError("the payload length is not in its shortest form")

@@ -74,8 +74,8 @@ func (r *Reader) read() error {
 			return err
 		}
 		switch {
-		case h.control():
-			if err := r.control(payload, h); err != nil {
+		case h.isControl():
+			if err := r.handleControl(payload, h); err != nil {
 				return err
 			}
 			continue
@@ -105,9 +105,9 @@ func (r *Reader) frame() (io.Reader, header, error) {
 	return payload, h, err
 }
 
-// control reads and handles a control frame (RFC 6455, section 5.5). A close frame makes it return a
+// handleControl reads and handles a control frame (RFC 6455, section 5.5). A close frame makes it return a
 // *CloseError.
-func (r *Reader) control(in io.Reader, h header) error {
+func (r *Reader) handleControl(in io.Reader, h header) error {
 	payload := make([]byte, h.length)
 	if _, err := io.ReadFull(in, payload); err != nil {
 		return err

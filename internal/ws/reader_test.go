@@ -2,10 +2,12 @@ package ws
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"example.com/chat/internal/wstest"
 )
@@ -26,6 +28,22 @@ func TestRoomForALineBreak(t *testing.T) {
 			if room := cap(message) - size; room < 1 || room > max(size, 4096) {
 				t.Errorf("a message of %d bytes has room for %d more, want 1 to %d", size, room, max(size, 4096))
 			}
+		}
+	}
+}
+
+// If the last bytes of a message come together with an error, AppendMessage returns the message, and the error
+// at the next call.
+func TestErrorWithTheLastBytes(t *testing.T) {
+	text := strings.Repeat("x", 3*readBuffer) // the last read returns a whole buffer, so the bufio.Reader is bypassed
+	in := iotest.DataErrReader(strings.NewReader(string(wstest.Frame(0x81, text))))
+	r, err := Accept(upgrade(), discard{}, in, len(text), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []error{nil, io.EOF} {
+		if got, _, err := r.AppendMessage(nil); err != want || want == nil && string(got) != text {
+			t.Errorf("got %d bytes, %v; want %d, %v", len(got), err, len(text), want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func encoded(t testing.TB, r stream.Record) string {
 	return b.String()
 }
 
-// filesOf returns a past in a directory.
+// filesOf returns the backend of a directory.
 func filesOf(t *testing.T, path string, history uint64) *files {
 	return &files{open(t, path, 0).dir, history}
 }
@@ -221,7 +221,7 @@ func appendForever(path string) error {
 			live.Append(stream.TextFrame(fmt.Appendf(nil, "line %d%s\n", n, strings.Repeat(" ", int(n%200)))), int64(n))
 		}
 		live.Trim(live.End().Lines)
-		if err := s.past.append("", live.Since(stored), stored == 0); err != nil {
+		if err := s.backend.append("", live.Since(stored), stored == 0); err != nil {
 			return err
 		}
 		stored = live.End().Lines
@@ -268,7 +268,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		if s.Complete() {
 			t.Errorf("kill %d: got complete, want not complete", n)
 		}
-		r, err := s.past.load("")
+		r, err := s.backend.load("")
 		if err != nil || r.End == 0 || r.End < appended || r.End > appended+6 {
 			t.Fatalf("kill %d: got %d lines, %v; want at least the %d appended ones", n, r.End, err, appended)
 		}
@@ -310,14 +310,14 @@ func BenchmarkAppend(b *testing.B) {
 					live.Trim(live.End().Lines)
 				}
 				say(history)
-				if err := s.past.append("", live.Since(0), true); err != nil {
+				if err := s.backend.append("", live.Since(0), true); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportAllocs()
 				for b.Loop() {
 					stored := live.End().Lines
 					say(5)
-					if err := s.past.append("", live.Since(stored), false); err != nil {
+					if err := s.backend.append("", live.Since(stored), false); err != nil {
 						b.Fatal(err)
 					}
 				}
