@@ -53,7 +53,7 @@ type Hub struct {
 
 	// Set before run, with -relay only.
 	publish   publisher
-	delivered func() once.Marks // returns the marks that the room's stream gets when run starts
+	delivered func() once.Marks // returns the marks with which a new room begins; nil for a restored one
 
 	// Any goroutine sends on these, until done is closed.
 	register   chan registration // new connections
@@ -107,8 +107,7 @@ type connFrame struct {
 	frame *stream.Frame
 }
 
-// newHub returns a Hub for the named room that continues s. openChat and openLocked set stored, and
-// startLocked the rest.
+// newHub returns a Hub for the named room that continues s. The caller sets stored, publish and delivered.
 func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *slog.Logger) *Hub {
 	h := &Hub{
 		name:        name,

@@ -128,6 +128,9 @@ func (c *chat) openLocked(name string) *room {
 	}
 	hub := newHub(name, stream.New(c.cfg.history), c.counters, c.peerLog)
 	hub.stored = c.store.Room(name, false)
+	if c.relay != nil {
+		hub.delivered = c.relay.Delivered
+	}
 	return c.startLocked(hub)
 }
 
@@ -135,7 +138,6 @@ func (c *chat) openLocked(name string) *room {
 func (c *chat) startLocked(hub *Hub) *room {
 	if c.relay != nil {
 		hub.publish = c.relay.Publish
-		hub.delivered = c.relay.Delivered
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	started := &room{hub: hub, stop: stop}
