@@ -12,32 +12,25 @@ import (
 	"golang.org/x/net/websocket"
 
 	"example.com/chat/internal/event"
-	"example.com/chat/internal/once"
 	"example.com/chat/internal/stream"
 )
 
 // room is a stream with one connection, of the sender ann, and the writer's side of its queue.
 type room struct {
 	*stream.Stream
-	session *once.Session
-	queue   chan Batch
-	out     Delivery
+	queue chan Batch
+	out   Delivery
 }
 
-// newRoom returns a room with a history of some lines of 8 bytes. The connection gets them if it resumes,
-// and events if it subscribes.
-func newRoom(history int, resumes, subscribes bool) *room {
-	r := &room{Stream: stream.New(1 << 20), queue: make(chan Batch, QueueSize)}
-	for range history {
-		r.append(8, 0)
-	}
-	r.session = r.Senders.Join("ann", 0)
-	r.out = New(r.queue, r.NewReader())
-	if resumes {
+// newRoom returns a room with a frame of 8 bytes. A client that resumes gets it. One that subscribes gets events.
+func newRoom(resumes, subscribes bool) *room {
+	r := &room{Stream: stream.New(256), queue: make(chan Batch, QueueSize)}
+	r.Append(stream.TextFrame([]byte("history\n")), 0)
+	if r.out = New(r.queue, r.NewReader()); resumes {
 		r.out = New(r.queue, r.NewReaderSince(""))
 	}
 	if subscribes {
-		r.out.Subscribe(1, r.session)
+		r.out.Subscribe(1, r.Senders.Join("ann", 0))
 	}
 	if resumes || subscribes {
 		r.out.Begin([]*stream.Frame{event.Event{People: 1}.Frame()}, resumes)
@@ -45,316 +38,210 @@ func newRoom(history int, resumes, subscribes bool) *room {
 	return r
 }
 
-// append appends a line of size bytes to the stream. It ends in the last digits of its number.
-func (r *room) append(size int, at int64) *stream.Frame {
-	text := bytes.Repeat([]byte("0"), size)
-	number := fmt.Sprintf("%07d\n", r.End().Lines)
-	copy(text[max(0, size-8):], number[max(0, 8-size):])
-	f := stream.TextFrame(text)
-	r.Append(f, at)
-	return f
-}
-
-// do carries out a command of the Hub.
-func (r *room) do(command string) {
-	var n int
-	var at int64
-	switch name, arguments, _ := strings.Cut(command, " "); name {
-	case "say": // SIZE AT: broadcasts a line
+// do carries out commands of the Hub, with a comma after each but the last.
+func (r *room) do(commands string) {
+	for command := range strings.SplitSeq(commands, ", ") {
+		var n int
+		var at int64
+		name, arguments, _ := strings.Cut(command, " ")
 		fmt.Sscan(arguments, &n, &at)
-		r.out.Push(r.Stream, []*stream.Frame{r.append(n, at)})
-	case "receive": // N messages of the connection, which are pending then
-		fmt.Sscan(arguments, &n)
-		r.session.Receive(uint64(n))
-	case "commit": // these messages
-		r.Senders.Commit()
-	case "ping": // N
-		r.out.Control(r.Stream, stream.NewFrame(websocket.PingFrame, []byte(arguments)))
-	case "people": // N
-		if fmt.Sscan(arguments, &n); r.out.NeedsCount(n) {
-			r.out.Count(r.Stream, n, event.Event{People: n}.Frame())
-		}
-	case "more": // as the writer has asked for it
-		r.out.More(r.Stream)
-	case "drop":
-		before := r.out.Lag(r.Stream)
-		r.out.Finish(r.out.Rest(r.Stream))
-		if got := r.out.Lag(r.Stream); got != before {
-			panic(fmt.Sprintf("a drop changed the lag from %d to %d", before, got))
+		switch name {
+		case "say": // a line of n bytes to everyone, at a time
+			f := stream.TextFrame([]byte(strings.Repeat("x", n-1) + "\n"))
+			r.Append(f, at)
+			r.out.Push(r.Stream, []*stream.Frame{f})
+		case "receive": // n messages of the connection, which are pending then
+			r.out.Session().Receive(uint64(n))
+		case "commit":
+			r.Senders.Commit()
+		case "ping":
+			r.out.Control(r.Stream, stream.NewFrame(websocket.PingFrame, []byte(arguments)))
+		case "people":
+			if r.out.NeedsCount(n) {
+				r.out.Count(r.Stream, n, event.Event{People: n}.Frame())
+			}
+		case "more": // as the writer has asked for it
+			r.out.More(r.Stream)
+		case "drop":
+			before := r.out.Lag(r.Stream)
+			if r.out.Finish(r.out.Rest(r.Stream)); r.out.Lag(r.Stream) != before {
+				panic("a drop has changed the lag")
+			}
 		}
 	}
 }
 
 // show describes a batch: lines by their length, control frames by what they carry, events by their keys.
-func show(b Batch) (s string) {
+func show(b Batch) string {
+	var s []string
+	add := func(ok bool, a ...any) {
+		if ok {
+			s = append(s, fmt.Sprint(a...))
+		}
+	}
 	for _, f := range b.Frames {
-		switch e := decode(f); {
-		case f.Lines != nil:
-			s += fmt.Sprint("line:", len(f.Lines), " ")
-		case f.Bytes[0] == 0x80|websocket.PingFrame:
-			s += fmt.Sprintf("ping:%s ", f.Bytes[2:])
-		default:
-			if e.People != 0 {
-				s += fmt.Sprint("people:", e.People, " ")
-			}
-			if e.Times != nil {
-				s += fmt.Sprintf("times:%v ", e.Times)
-			}
-			if e.Acked != nil {
-				s += fmt.Sprint("acked:", *e.Acked, " ")
-			}
+		var e event.Event
+		if i := bytes.IndexByte(f.Bytes, '{'); i > 0 {
+			json.Unmarshal(f.Bytes[i:], &e)
+		}
+		add(f.Lines != nil, "line:", len(f.Lines))
+		add(f.Bytes[0] == 0x89, "ping:", string(f.Bytes[2:]))
+		add(e.People != 0, "people:", e.People)
+		add(e.Times != nil, "times:", e.Times)
+		if e.Acked != nil {
+			add(true, "acked:", *e.Acked)
 		}
 	}
-	if b.Last {
-		s += "LAST"
-	}
-	return strings.TrimSpace(s)
+	add(b.Last, "LAST")
+	return strings.Join(s, " ")
 }
 
-// decode returns the event in a frame, if it has one.
-func decode(f *stream.Frame) (e event.Event) {
-	if f.Bytes[0] == 0x80|websocket.BinaryFrame {
-		json.Unmarshal(f.Bytes[bytes.IndexByte(f.Bytes, '{'):], &e)
-	}
-	return e
-}
-
-// A connection is behind when 64 KiB or 7 batches are in its queue. The batch that fills the queue is
-// marked last, and no frame follows it. There is room for one more batch, that of Finish.
-func TestQueueIsBounded(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		sizes  []int // of the lines, which the writer does not receive
-		want   int   // batches
-		behind bool
-	}{
-		{"nothing", nil, 0, false},
-		{"6 lines", []int{2, 2, 2, 2, 2, 2}, 6, false},
-		{"7 lines", []int{2, 2, 2, 2, 2, 2, 2}, 7, true},
-		{"9 lines", []int{2, 2, 2, 2, 2, 2, 2, 2, 2}, 7, true},
-		{"a byte less than 64 KiB", []int{64<<10 - 1}, 1, false},
-		{"64 KiB", []int{64 << 10, 2}, 1, true},
-		{"64 KiB in two lines", []int{32 << 10, 32 << 10, 2}, 2, true},
-		{"a long line after others", []int{32 << 10, 2, 1 << 20, 2}, 3, true},
-	} {
-		r := newRoom(0, false, false)
-		for _, size := range test.sizes {
-			r.do(fmt.Sprint("say ", size))
-		}
-		if len(r.queue) != test.want || r.out.Behind() != test.behind || r.out.Idle() != (test.want == 0) || cap(r.queue) != 8 {
-			t.Errorf("%s: got %d batches, behind %v, idle %v; want %d, %v", test.name, len(r.queue), r.out.Behind(), r.out.Idle(), test.want, test.behind)
-		}
-		r.out.Finish([]*stream.Frame{stream.NewFrame(websocket.PingFrame, nil)})
-		for i := 1; len(r.queue) > 0; i++ {
-			if b, want := <-r.queue, test.behind && i == test.want; b.Last != want {
-				t.Errorf("%s: got batch %d marked last: %v, want %v", test.name, i, b.Last, want)
-			}
-		}
-	}
-}
-
-// A connection that is not behind gets each frame at once. One that is behind gets the rest when its
-// writer asks for it.
+// A connection that is not behind gets each frame at once. It is behind when 64 KiB or 7 batches are in its
+// queue. The batch that fills the queue is marked last, and the rest follows when the writer asks for it.
 func TestDelivery(t *testing.T) {
 	type step struct{ do, want string } // commands, and all that is in the queue then
-	fallBehind := step{"say 65536", "line:65536 LAST"}
+	const fill, filled = "say 65536", "line:65536 LAST"
 	for _, test := range []struct {
-		name       string
-		resumes    bool // after two lines
-		subscribes bool
-		steps      []step
+		name                string
+		resumes, subscribes bool
+		steps               []step
 	}{
-		{"a writer that keeps up is never behind", false, false, []step{
-			{"say 40000", "line:40000"}, {"say 40000", "line:40000"}, {"say 40000", "line:40000"},
+		{"a writer that keeps up is never behind", false, false, []step{{"say 40000", "line:40000"}, {"say 40000", "line:40000"}}},
+		{"7 batches fill the queue", false, false, []step{
+			{"say 2, say 2, say 2, say 2, say 2, say 2, say 3", strings.Repeat("line:2 | ", 6) + "line:3 LAST"}, {"say 2", ""},
 		}},
+		{"64 KiB fill the queue", false, false, []step{{"say 65535", "line:65535"}, {"say 32768, say 32768, say 2", "line:32768 | line:32768 LAST"}}},
 		{"64 KiB at a time, but at least a line", false, false, []step{
-			fallBehind, {"say 20000, say 20000, say 20000, say 20000, say 100000", ""},
-			{"more", "line:20000 line:20000 line:20000 LAST"}, {"more", "line:20000 LAST"}, {"more", "line:100000 LAST"}, {"more", ""},
-			{"say 2", "line:2"},
+			{fill, filled}, {"say 20000, say 20000, say 20000, say 100000", ""},
+			{"more", "line:20000 line:20000 line:20000 LAST"}, {"more", "line:100000 LAST"}, {"more", ""}, {"say 2", "line:2"},
 		}},
-		{"a client that resumes is behind", true, false, []step{{"say 2", "people:1 LAST"}, {"more", "line:8 line:8 line:2"}, {"say 3", "line:3"}}},
+		{"a client that resumes is behind", true, false, []step{{"say 2", "people:1 LAST"}, {"more", "line:8 line:2"}, {"say 3", "line:3"}}},
 		{"the newest 16 control frames wait", false, false, []step{
-			{"ping 1", "ping:1"}, fallBehind,
-			{"ping 1, ping 2, ping 3, ping 4, ping 5, ping 6, ping 7, ping 8, ping 9, ping 10", ""},
-			{"ping 11, ping 12, ping 13, ping 14, ping 15, ping 16, ping 17, ping 18, say 2", ""},
-			{"more", "ping:3 ping:4 ping:5 ping:6 ping:7 ping:8 ping:9 ping:10 " +
-				"ping:11 ping:12 ping:13 ping:14 ping:15 ping:16 ping:17 ping:18 line:2"},
-			fallBehind, {"ping 1", ""}, {"more", "ping:1"},
+			{"ping 1", "ping:1"}, {fill, filled},
+			{"ping 1, ping 2, ping 3, ping 4, ping 5, ping 6, ping 7, ping 8, ping 9", ""},
+			{"ping 10, ping 11, ping 12, ping 13, ping 14, ping 15, ping 16, ping 17, say 2", ""},
+			{"more", "ping:2 ping:3 ping:4 ping:5 ping:6 ping:7 ping:8 ping:9 " +
+				"ping:10 ping:11 ping:12 ping:13 ping:14 ping:15 ping:16 ping:17 line:2"},
+			{fill, filled}, {"ping 1", ""}, {"more", "ping:1"},
 		}},
 		{"the newest people count waits", false, true, []step{
-			{"people 1", "people:1"}, {"people 2", "people:2"}, {"people 2", ""}, fallBehind,
+			{"people 1", "people:1"}, {"people 2", "people:2"}, {"people 2", ""}, {fill, filled},
 			{"people 3, people 4, say 40000 1, say 40000 2", ""},
 			{"more", "people:4 times:[[1 1]] line:40000 LAST"}, {"more", "times:[[1 2]] line:40000"}, {"people 5", "people:5"},
 		}},
-		{"lines that waited come with their times", false, true, []step{
-			{"", "people:1"}, fallBehind, {"say 2 1000, say 2 1999, say 2 5000", ""},
-			{"more", "times:[[2 1000] [1 5000]] line:2 line:2 line:2"}, {"say 2 6000", "line:2"},
-		}},
-		{"without events there is neither", false, false, []step{fallBehind, {"people 3, say 2 1000", ""}, {"more", "line:2"}, {"people 4", ""}}},
+		{"without events there are neither counts nor times", false, false, []step{{fill, filled}, {"people 3, say 2 1000", ""}, {"more", "line:2"}, {"people 4", ""}}},
 		{"messages are acknowledged before their lines", false, true, []step{
-			{"", "people:1"}, {"receive 1, commit, say 2", "acked:1 line:2"}, {"say 2", "line:2"}, fallBehind,
+			{"", "people:1"}, {"receive 1, commit, say 2", "acked:1 line:2"}, {"say 2", "line:2"}, {fill, filled},
 			{"receive 2, commit, say 2 7, receive 3, commit", ""}, {"more", "times:[[1 7]] acked:6 line:2"},
-			fallBehind, {"receive 1, commit, receive 1", ""}, {"more", "acked:7"}, {"commit, say 2", "acked:8 line:2"},
+			{fill, filled}, {"receive 1, commit, receive 1", ""}, {"more", "acked:7"}, {"commit, say 2", "acked:8 line:2"},
 		}},
-		{"a drop of a connection that has all", false, true, []step{{"", "people:1"}, {"drop", ""}}},
 		{"a drop acknowledges pending messages", false, true, []step{{"", "people:1"}, {"receive 2, drop", "acked:2"}}},
+		{"a drop of a connection that has all", false, true, []step{{"drop", "people:1"}}},
 		{"a drop sends the rest", false, true, []step{
-			{"", "people:1"}, fallBehind, {"ping 1, people 3, receive 1, commit, receive 1, say 70000 7, say 70000 7", ""},
+			{"", "people:1"}, {fill, filled}, {"ping 1, people 3, receive 1, commit, receive 1, say 70000 7, say 70000 7", ""},
 			{"drop", "ping:1 people:3 times:[[2 7]] acked:1 line:70000 line:70000 acked:2"},
 		}},
 	} {
-		r := newRoom(2, test.resumes, test.subscribes)
+		r := newRoom(test.resumes, test.subscribes)
 		for i, step := range test.steps {
-			for command := range strings.SplitSeq(step.do, ", ") {
-				r.do(command)
-			}
+			r.do(step.do)
 			var got []string
+			idle := r.out.Idle()
 			for len(r.queue) > 0 {
 				got = append(got, show(<-r.queue))
 			}
-			if got := strings.Join(got, " | "); got != step.want {
-				t.Errorf("%s: step %d, %s: got %q, want %q", test.name, i, step.do, got, step.want)
+			if got, want := strings.Join(got, " | "), step.want == "" && !r.out.Behind(); got != step.want || idle != want {
+				t.Errorf("%s: step %d, %s: got %q, idle %v; want %q, %v", test.name, i, step.do, got, idle, step.want, want)
 			}
 		}
 	}
 }
 
-// A batch has at most 64 KiB with the event that belongs to it, even if each line is short and has its own
-// time.
+// A batch has at most 64 KiB with its event, even if each line is short and has its own time.
 func TestBatchOfShortLines(t *testing.T) {
-	r := newRoom(0, true, true)
+	r, size := newRoom(true, true), 0
 	<-r.queue
 	for n := range 10_000 {
 		r.do(fmt.Sprint("say 2 ", 1_000_000_000_000+n*2000))
 	}
 	r.do("more")
-	size := 0
 	for _, f := range (<-r.queue).Frames {
 		size += len(f.Bytes)
 	}
 	if size < 48<<10 || size > 64<<10 {
-		t.Errorf("got %d bytes, want up to 64 KiB", size)
+		t.Errorf("got %d bytes, want 48 KiB to 64 KiB", size)
 	}
 }
 
-// A send that would block the room panics.
+// A queue holds 8 batches. A send that would block the room panics.
 func TestFullQueue(t *testing.T) {
+	r, sent := newRoom(false, false), 0
 	defer func() {
-		if recover() == nil {
-			t.Error("got no panic")
+		if panicked := recover() != nil; !panicked || sent != 8 {
+			t.Errorf("got a panic: %v after %d batches, want true after 8", panicked, sent)
 		}
 	}()
-	r := newRoom(0, false, false)
-	for range 9 {
+	for ; sent < 10; sent++ {
 		r.out.Finish([]*stream.Frame{stream.NewFrame(websocket.PingFrame, nil)})
 	}
 }
 
-// In any order of events, and however soon the connection is dropped, no send blocks. The queue has at
-// most 7 batches, and 64 KiB without its last line. No batch follows one that is marked last. The client
-// gets each line once and in order, each message acknowledged before its line, control frames in order,
-// and the newest people count.
+// In any order of events, and however soon the connection is dropped, no send blocks, and no batch follows one
+// that is marked last. The client gets each line once and in order, each message acknowledged before its line,
+// and at last the newest ping and people count.
 func TestAnyOrder(t *testing.T) {
+	type line struct{ size, sent int } // sent is the number of messages up to this line
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		c := &client{t: t, room: newRoom(random.IntN(20), random.IntN(2) == 0, true), messages: make(map[uint64]int), people: 1}
-		c.next = c.out.Line()
-		for range seed % 100 {
-			c.step(random)
+		r, said := newRoom(false, true), []line{}
+		if seed%2 == 0 {
+			r, said = newRoom(true, true), []line{{8, 0}}
 		}
-		c.do("receive 3")
-		c.do("drop")
-		for len(c.queue) > 0 {
-			c.receive()
-		}
-		if c.next != c.End().Lines || c.acked != c.sent+3 || c.gotPing != c.pings || c.gotPeople != c.people {
-			t.Fatalf("seed %d: got %d lines, %d acknowledged, ping %d, %d people; want %d, %d, %d, %d",
-				seed, c.next, c.acked, c.gotPing, c.gotPeople, c.End().Lines, c.sent+3, c.pings, c.people)
-		}
-	}
-}
-
-// client is a client of the room, with the writer of its connection.
-type client struct {
-	*room
-	t        *testing.T
-	asks     bool           // the writer has received a batch that is marked last
-	sent     int            // messages
-	messages map[uint64]int // the number of messages that were sent before a line
-	pings    int
-	people   int
-
-	// What the client has got.
-	next                      uint64 // line
-	acked, gotPing, gotPeople int
-}
-
-// step does one thing, and checks the queue.
-func (c *client) step(random *rand.Rand) {
-	before, grows := len(c.queue), !c.out.Behind()
-	switch random.IntN(8) {
-	case 0, 1, 2:
-		n := random.IntN(3)
-		c.sent += n
-		c.messages[c.End().Lines] = c.sent
-		if n > 0 {
-			c.do(fmt.Sprint("receive ", n))
-			c.do("commit")
-		}
-		c.do(fmt.Sprint("say ", 8+random.IntN([]int{100, 20_000, 80_000}[random.IntN(3)])))
-	case 3, 4:
-		if len(c.queue) > 0 {
-			c.receive()
-		}
-	case 5:
-		if c.asks {
-			c.asks, grows = false, true
-			c.do("more")
-		}
-	case 6:
-		c.pings++
-		c.do(fmt.Sprint("ping ", c.pings))
-	case 7:
-		c.people = 1 + random.IntN(100)
-		c.do(fmt.Sprint("people ", c.people))
-	}
-	size, last := 0, 0
-	for range len(c.queue) {
-		b := <-c.queue
-		for _, f := range b.Frames {
-			size, last = size+last, len(f.Lines)
-		}
-		c.queue <- b
-	}
-	if len(c.queue) > 7 || size >= 64<<10 || len(c.queue) > before && !grows {
-		c.t.Fatalf("got %d batches, of %d bytes without the last line, after %d; it may grow: %v", len(c.queue), size, before, grows)
-	}
-}
-
-// receive has the writer receive a batch, and checks its frames.
-func (c *client) receive() {
-	b := <-c.queue
-	c.asks = c.asks || b.Last
-	for _, f := range b.Frames {
-		e := decode(f)
-		if e.Acked != nil {
-			c.acked = int(*e.Acked)
-		}
-		if e.People != 0 {
-			c.gotPeople = e.People
-		}
-		if f.Lines != nil {
-			if n, _ := strconv.Atoi(string(f.Lines[len(f.Lines)-8 : len(f.Lines)-1])); uint64(n) != c.next || c.acked < c.messages[c.next] {
-				c.t.Fatalf("got line %d with %d messages acknowledged, want %d with %d", n, c.acked, c.next, c.messages[c.next])
+		sent, pings, people := 0, 0, 1
+		got, asks := "", false // what the client has got; whether its writer has received a batch marked last
+		for range seed / 3 {
+			switch random.IntN(8) {
+			case 0, 1, 2:
+				n, size := 1+random.IntN(3), 8+random.IntN([]int{100, 20_000, 80_000}[random.IntN(3)])
+				sent += n
+				said = append(said, line{size, sent})
+				r.do(fmt.Sprintf("receive %d, commit, say %d", n, size))
+			case 3, 4:
+				if len(r.queue) > 0 {
+					if got += show(<-r.queue) + " "; asks {
+						t.Fatalf("seed %d: got a batch after the last one: %s", seed, got)
+					}
+					asks = strings.HasSuffix(got, "LAST ")
+				}
+			case 5:
+				if asks {
+					r.do("more")
+				}
+				asks = false
+			case 6:
+				pings++
+				r.do(fmt.Sprint("ping ", pings))
+			case 7:
+				people = 1 + random.IntN(100)
+				r.do(fmt.Sprint("people ", people))
 			}
-			c.next++
 		}
-		if f.Bytes[0] == 0x80|websocket.PingFrame {
-			if n, _ := strconv.Atoi(string(f.Bytes[2:])); n > c.gotPing {
-				c.gotPing = n
-			} else {
-				c.t.Fatalf("got ping %d after %d", n, c.gotPing)
+		for r.do("receive 3, drop"); len(r.queue) > 0; {
+			got += show(<-r.queue) + " "
+		}
+		last := make(map[string]int)
+		for token := range strings.FieldsSeq(got) {
+			name, number, _ := strings.Cut(token, ":")
+			n, _ := strconv.Atoi(number)
+			if last[name] = n; name == "line" {
+				if len(said) == 0 || n != said[0].size || last["acked"] < said[0].sent {
+					t.Fatalf("seed %d: got a line of %d bytes with %d messages acknowledged, want %v", seed, n, last["acked"], said)
+				}
+				said = said[1:]
 			}
+		}
+		if len(said) > 0 || last["acked"] != sent+3 || last["ping"] != pings || last["people"] != people {
+			t.Errorf("seed %d: got all lines but %v, and at last %v; want all, and acked:%d ping:%d people:%d", seed, said, last, sent+3, pings, people)
 		}
 	}
 }

@@ -11,19 +11,18 @@ import (
 	"example.com/chat/internal/stream"
 )
 
-// now is the time of a flush.
-var now = time.UnixMilli(1_000_000)
-
-// text returns a frame of one line with size bytes.
-func text(size int) *stream.Frame {
-	return stream.TextFrame([]byte(strings.Repeat("x", size-1) + "\n"))
+// line returns a line of size bytes, or "" if size is 0.
+func line(size int) string {
+	if size == 0 {
+		return ""
+	}
+	return strings.Repeat("x", size-1) + "\n"
 }
 
-// remote returns a part of another chat, with these lines from a number on. Without lines it only marks that
-// number.
+// remote returns a part of another chat, with lines from a number on. Without lines it only marks that number.
 func remote(first uint64, lines string) Part {
 	if lines == "" {
-		return Part{Origin: "other", First: first, Count: 1}
+		return Part{"other", first, 1, nil}
 	}
 	return Part{"other", first, uint64(strings.Count(lines, "\n")), stream.TextFrame([]byte(lines))}
 }
@@ -32,88 +31,70 @@ func remote(first uint64, lines string) Part {
 // for each part. Remote lines are too many with more than 4 MiB. A message that was received before
 // counts until the next flush.
 func TestFull(t *testing.T) {
-	const full = 32 << 10
+	type state struct {
+		size                               int // bytes of the next flush
+		empty, localFull, remoteFull, full bool
+	}
 	for _, test := range []struct {
-		name                        string
-		local, repeated             int   // bytes
-		remote                      []int // bytes of each part
-		marks                       int   // parts that only mark lines
-		empty, localFull, remoteToo bool
-		full                        bool
-		size                        int // bytes of the next flush
+		name   string
+		local  int   // bytes of messages, which may all be repeated
+		remote []int // bytes of each part; 0 for a mark
+		want   state
 	}{
-		{name: "nothing", empty: true},
-		{name: "a repeated message, which a flush must remove", repeated: 10, size: 10},
-		{name: "32 KiB", local: full, size: full},
-		{name: "a byte more", local: full + 1, size: full + 1, localFull: true, full: true},
-		{name: "repeated messages", local: 10, repeated: full, size: full + 10, localFull: true, full: true},
-		{name: "remote lines", remote: []int{10_000, full - 10_000 - 256}, size: full},
-		{name: "a remote byte more", remote: []int{10_000, full - 10_000 - 255}, size: full, full: true},
-		{name: "local and remote lines", local: 10_000, remote: []int{full - 10_000 - 127}, size: full + 1, full: true},
-		{name: "4 MiB", remote: []int{4<<20 - 128}, size: full, full: true},
-		{name: "a byte more than 4 MiB", remote: []int{4<<20 - 127}, size: full, full: true, remoteToo: true},
-		{name: "4 MiB of marks", marks: 32768, size: full, full: true},
-		{name: "one mark more", marks: 32769, size: full, full: true, remoteToo: true},
+		{"nothing", 0, nil, state{empty: true}},
+		{"a repeated message, which a flush must remove", 10, nil, state{size: 10}},
+		{"32 KiB", 32 << 10, nil, state{size: 32768}},
+		{"a byte more", 32<<10 + 1, nil, state{size: 32769, localFull: true, full: true}},
+		{"remote lines", 0, []int{10_000, 22_768 - 256}, state{size: 32768}},
+		{"local and remote lines", 10_000, []int{22_768 - 127}, state{size: 32769, full: true}},
+		{"4 MiB", 0, []int{4<<20 - 256, 0}, state{size: 32768, full: true}},
+		{"a byte more than 4 MiB", 0, []int{4<<20 - 255, 0}, state{size: 32768, full: true, remoteFull: true}},
 	} {
 		var p Lines
-		if test.local > 0 {
-			p.Add(text(test.local), test.local)
-		}
-		p.Add(nil, test.repeated)
+		p.Add(nil, test.local)
 		for _, size := range test.remote {
-			p.AddRemote(Part{"other", 1, 1, text(size)})
+			p.AddRemote(remote(1, line(size)))
 		}
-		for range test.marks {
-			p.AddRemote(remote(1, ""))
-		}
-		got := fmt.Sprint(p.Empty(), p.LocalFull(), p.RemoteFull(), p.Full(), p.Size())
-		if want := fmt.Sprint(test.empty, test.localFull, test.remoteToo, test.full, test.size); got != want {
-			t.Errorf("%s: got Empty, LocalFull, RemoteFull, Full, Size %s; want %s", test.name, got, want)
+		if got := (state{p.Size(), p.Empty(), p.LocalFull(), p.RemoteFull(), p.Full()}); got != test.want {
+			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
 		}
 	}
 }
 
 // A flush has the local lines, and after them the remote lines that were not accepted before. It changes
-// the marks with them, and no line is marked before its flush.
+// the marks with them, and no line is marked before its flush. Nothing is pending after it.
 func TestTake(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		remote   []Part
-		want     string // "|" ends a frame
+		want     string // the frames after those of the local lines; "|" ends a frame
 		repeated uint64
 		mark     once.Mark // 3 before
 	}{
-		{"only local lines", nil, "a\n|b\nc\n|", 0, 3},
-		{"new lines", []Part{remote(4, "d\n"), remote(5, "e\nf\n")}, "a\n|b\nc\n|d\n|e\nf\n|", 0, 6},
-		{"repeated lines", []Part{remote(1, "x\ny\n"), remote(3, "z\n")}, "a\n|b\nc\n|", 3, 3},
-		{"partly repeated lines", []Part{remote(2, "x\ny\nd\n"), remote(3, "y\nd\ne\n")}, "a\n|b\nc\n|d\n|e\n|", 4, 5},
-		{"lines with a gap before them", []Part{remote(10, "d\n"), remote(7, "e\n")}, "a\n|b\nc\n|d\n|", 1, 10},
-		{"marks alone", []Part{remote(9, ""), remote(8, "x\n")}, "a\n|b\nc\n|", 1, 9},
-		{"known marks", []Part{remote(2, "")}, "a\n|b\nc\n|", 0, 3},
+		{"only local lines", nil, "", 0, 3},
+		{"new lines", []Part{remote(4, "d\n"), remote(5, "e\nf\n")}, "d\n|e\nf\n|", 0, 6},
+		{"repeated lines", []Part{remote(1, "x\ny\n"), remote(3, "z\nd\n")}, "d\n|", 3, 4},
+		{"lines with a gap before them", []Part{remote(10, "d\n"), remote(7, "e\n")}, "d\n|", 1, 10},
+		{"marks", []Part{remote(2, ""), remote(9, ""), remote(8, "x\n")}, "", 1, 9},
 	} {
-		marks := once.Marks{"other": {Number: 3}}
 		var p Lines
+		marks := once.Marks{"other": {Number: 3}}
 		p.Add(stream.TextFrame([]byte("a\n")), 2)
 		for _, r := range test.remote {
 			p.AddRemote(r)
 		}
 		p.Add(stream.TextFrame([]byte("b\nc\n")), 4)
-		if got := marks["other"].Number; got != 3 || string(p.Local()) != "a\nb\nc\n" || Count(p.Frames()) != 3 {
-			t.Errorf("%s: got mark %d and local lines %q before the flush, want 3 and a, b, c", test.name, got, p.Local())
-		}
-		frames, repeated := p.Take(marks, now)
+		before := fmt.Sprint(marks["other"].Number, Count(p.Frames()))
+		frames, repeated := p.Take(marks, time.Now())
 		got := ""
 		for _, f := range frames {
 			got += string(f.Lines) + "|"
 		}
-		if got != test.want || repeated != test.repeated || marks["other"].Number != test.mark {
-			t.Errorf("%s: got %q, %d repeated, mark %d; want %q, %d, %d", test.name, got, repeated, marks["other"].Number, test.want, test.repeated, test.mark)
+		if want := "a\n|b\nc\n|" + test.want; got != want || string(p.Local()) != "a\nb\nc\n" || repeated != test.repeated || marks["other"].Number != test.mark {
+			t.Errorf("%s: got %q, local lines %q, %d repeated, mark %d; want %q, %d, %d", test.name, got, p.Local(), repeated, marks["other"].Number, want, test.repeated, test.mark)
 		}
-		if string(p.Local()) != "a\nb\nc\n" {
-			t.Errorf("%s: got local lines %q in the flush, want a, b, c", test.name, p.Local())
-		}
-		if p.Done(); !p.Empty() || p.Full() || p.Size() != 0 || len(p.Frames())+len(p.local) != 0 || p.Local() != nil {
-			t.Errorf("%s: got empty %v, %d bytes after the flush; want nothing pending", test.name, p.Empty(), p.Size())
+		if p.Done(); before != "3 3" || !p.Empty() || p.Full() || p.Size() != 0 || len(p.Frames()) != 0 || p.Local() != nil {
+			t.Errorf("%s: got mark and local lines %s before the flush, and %+v after it; want 3 3, and nothing", test.name, before, p)
 		}
 	}
 }
@@ -121,38 +102,25 @@ func TestTake(t *testing.T) {
 // Of remote lines, parts go into a flush until they have more than 32 KiB, even if their lines are repeated.
 // Marks have no size. The next flush has the next parts.
 func TestTakeIsBounded(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		sizes []int // of the lines; 0 for a mark, and negative for repeated lines
-		want  []int // parts in each flush
-	}{
-		{"short parts", []int{10_000, 10_000, 10_000, 10_000, 10_000}, []int{4, 1}},
-		{"32 KiB", []int{32 << 10, 2, 2}, []int{2, 1}},
-		{"a byte more", []int{32<<10 + 1, 2, 2}, []int{1, 2}},
-		{"long lines", []int{1 << 20, 1 << 20, 2, 1 << 20, 2}, []int{1, 1, 2, 1}},
-		{"repeated lines", []int{-20_000, -20_000, 2}, []int{2, 1}},
-		{"marks", slices.Repeat([]int{0}, 1000), []int{1000}},
+	for _, test := range []struct{ sizes, want []int }{ // of the parts, 0 for a mark; number of parts in each flush
+		{[]int{32 << 10, 2, 2}, []int{2, 1}},
+		{[]int{32<<10 + 1, 2, 1 << 20, 2}, []int{1, 2, 1}},
+		{slices.Repeat([]int{0}, 1000), []int{1000}},
 	} {
-		var p Lines
-		for i, size := range test.sizes {
-			r := Part{"other", uint64(i + 1), 1, nil}
-			if size < 0 {
-				r.Origin, r.First = "repeated", 1
+		for _, mark := range []once.Mark{0, 1000} { // all lines are new, or all are repeated
+			var p Lines
+			for i, size := range test.sizes {
+				p.AddRemote(remote(uint64(i+1), line(size)))
 			}
-			if size != 0 {
-				r.Frame = text(max(size, -size))
+			var got []int
+			for left := len(p.remote); left > 0; left = len(p.remote) {
+				p.Take(once.Marks{"other": {Number: mark}}, time.Now())
+				p.Done()
+				got = append(got, left-len(p.remote))
 			}
-			p.AddRemote(r)
-		}
-		var got []int
-		marks := once.Marks{"repeated": {Number: 1}}
-		for left := len(p.remote); left > 0; left = len(p.remote) {
-			p.Take(marks, now)
-			p.Done()
-			got = append(got, left-len(p.remote))
-		}
-		if !slices.Equal(got, test.want) || p.Size() != 0 {
-			t.Errorf("%s: got %v parts in the flushes, and %d bytes left; want %v, 0", test.name, got, p.Size(), test.want)
+			if !slices.Equal(got, test.want) || p.Size() != 0 {
+				t.Errorf("parts of %.20v bytes, mark %d: got %v parts in the flushes, and %d bytes left; want %v, 0", test.sizes, mark, got, p.Size(), test.want)
+			}
 		}
 	}
 }

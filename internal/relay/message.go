@@ -104,20 +104,15 @@ func Decode(b []byte) (m Message, err error) {
 		return m, fmt.Errorf("%w: %w", errMessage, err)
 	}
 	m.Body = body
-	return m, m.checkNumbers()
-}
-
-// checkNumbers returns an error if a number in m is out of range.
-func (m Message) checkNumbers() error {
 	if m.First > maxNumber || m.Ask != nil && m.Ask.From > maxNumber {
-		return errNumber
+		return m, errNumber
 	}
 	for _, n := range m.People {
 		if n < 1 || n > maxPeople {
-			return errNumber
+			return m, errNumber
 		}
 	}
-	return nil
+	return m, nil
 }
 
 // DecodeLines decodes b, and checks that it has at least one line and that its segments cover exactly its lines.

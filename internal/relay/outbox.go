@@ -166,63 +166,35 @@ func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if ask.From > o.next {
-		lost = o.skipLocked(ask.From)
+		// The chat was restored from an old copy, and the relay has other lines under the numbers before
+		// ask.From. So the held lines are lost.
+		lost = o.next - o.asked
+		o.entries, o.size, o.next = nil, 0, ask.From
 	}
 	o.asked = max(o.asked, ask.From)
 
-	first := o.indexLocked(ask.From)
-	if first == len(o.entries) {
-		return m, lost, o.addedLocked()
+	i := sort.Search(len(o.entries), func(i int) bool { return o.entries[i].next() > ask.From })
+	if i == len(o.entries) {
+		if o.added == nil {
+			o.added = make(chan struct{})
+		}
+		return m, lost, o.added
 	}
-	m = readEntries(o.entries[first:], ask)
-	return m, lost + o.lostLocked(ask.From, m.First), nil
-}
-
-// skipLocked lets the next line have number, which a relay has asked for. This happens after a restore from an
-// old copy: the relay has other lines under the numbers before. So the held lines are lost. skipLocked returns
-// how many of them no relay had asked for.
-func (o *Outbox) skipLocked(number uint64) (lost uint64) {
-	lost = o.next - o.asked
-	o.entries, o.size, o.next = nil, 0, number
-	return lost
-}
-
-// indexLocked returns the index of the entry with line number, or of the first later entry.
-func (o *Outbox) indexLocked(number uint64) int {
-	return sort.Search(len(o.entries), func(i int) bool { return o.entries[i].next() > number })
-}
-
-// addedLocked returns a channel that the next Add closes.
-func (o *Outbox) addedLocked() <-chan struct{} {
-	if o.added == nil {
-		o.added = make(chan struct{})
+	m.First = max(ask.From, o.entries[i].first)
+	from := max(ask.From, o.counted)
+	if ask.From == 0 {
+		from = max(o.asked, o.counted) // the lines before asked are in the JetStream stream
 	}
-	return o.added
-}
-
-// lostLocked returns how many lines between from and first, the first line of the answer, were dropped, and
-// counts each line once. from 0 means asked, because the lines before are in the JetStream stream.
-func (o *Outbox) lostLocked(from, first uint64) (lost uint64) {
-	if from == 0 {
-		from = o.asked
+	if m.First > from {
+		lost += m.First - from
+		o.counted = m.First
 	}
-	from = max(from, o.counted)
-	if first <= from {
-		return 0
-	}
-	o.counted = first
-	return first - from
-}
-
-// readEntries returns the answer to ask from entries, whose first one has the first line of the answer.
-func readEntries(entries []entry, ask Ask) (m Message) {
-	m.First = max(ask.From, entries[0].first)
-	for _, e := range entries {
-		if !m.add(e.from(m.Next()), ask.Limit) {
+	for _, e := range o.entries[i:] {
+		if !m.add(e.from(max(ask.From, e.first)), ask.Limit) {
 			break
 		}
 	}
-	return m
+	return m, lost, nil
 }
 
 // from returns e without the lines before number.
@@ -243,7 +215,8 @@ func (m *Message) add(e entry, limit int) (all bool) {
 	limit -= segmentCost*len(m.Segments) + len(m.Body)
 	n, size := e.segment.Lines, len(e.text)
 	if size > limit {
-		n, size = fitting(e.text, limit)
+		size = bytes.LastIndexByte(e.text[:max(limit, 0)], '\n') + 1
+		n = lines.Count(e.text[:size])
 	}
 	if n == 0 && len(m.Body) == 0 {
 		n, size = 1, lines.Length(e.text, 1)
@@ -261,12 +234,6 @@ func (m *Message) add(e entry, limit int) (all bool) {
 // same time.
 func (s Segment) includes(other Segment) bool {
 	return s.Room == other.Room && other.At-s.At < timePrecision && other.At >= s.At
-}
-
-// fitting returns the number of whole lines at the beginning of text that fit into limit bytes, and their size.
-func fitting(text []byte, limit int) (n, size int) {
-	size = bytes.LastIndexByte(text[:max(limit, 0)], '\n') + 1
-	return lines.Count(text[:size]), size
 }
 
 // Asked returns the highest number that a relay has asked for. Every line before it is in the JetStream stream.

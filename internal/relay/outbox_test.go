@@ -25,58 +25,28 @@ func say(o *Outbox, room string, from, to int) (said []string) {
 
 // linesOf returns the lines of m, each with its number and its room: "7 lobby: hello".
 func linesOf(m Message) (all []string) {
-	text, number := m.Body, m.First
+	line, rest := []byte(nil), m.Body
 	for _, segment := range m.Segments {
-		var part []byte
-		part, text = lines.Cut(text, segment.Lines)
-		for line := range strings.Lines(string(part)) {
-			all = append(all, fmt.Sprintf("%d %s: %s", number, segment.Room, strings.TrimSuffix(line, "\n")))
-			number++
+		for range segment.Lines {
+			line, rest = lines.Cut(rest, 1)
+			all = append(all, fmt.Sprintf("%d %s: %s", m.First+uint64(len(all)), segment.Room, line[:len(line)-1]))
 		}
 	}
 	return all
 }
 
 // read expects lines, or a channel if want is empty.
-func read(t *testing.T, o *Outbox, ask Ask, lost uint64, want []string) Message {
+func read(t *testing.T, o *Outbox, ask Ask, lost uint64, want []string) {
 	t.Helper()
 	m, gotLost, added := o.Read(ask)
 	if got := linesOf(m); !slices.Equal(got, want) || gotLost != lost || (added == nil) != (len(want) > 0) {
 		t.Errorf("%+v: got %.300q, lost %d; want %.300q, lost %d", ask, got, gotLost, want, lost)
 	}
-	return m
 }
 
-// Lines are numbered from 1 over all rooms, and can be read from any number, again and again.
+// Lines are numbered from 1 over all rooms, and can be read from any number, again and again. Without a line to
+// return, Read returns a channel that the next Add closes, for any number of readers.
 func TestOutbox(t *testing.T) {
-	o := NewOutbox()
-	if first := o.Add("", []byte("line 1\nline 2\nline 3\n"), start); first != 1 {
-		t.Errorf("the first line got number %d, want 1", first)
-	}
-	all := []string{"1 : line 1", "2 : line 2", "3 : line 3"}
-	all = append(all, say(o, "lobby", 4, 6)...)
-	all = append(all, say(o, "", 6, 8)...)
-	for from := uint64(1); from <= 7; from++ {
-		read(t, o, Ask{from, math.MaxInt}, 0, all[from-1:])
-	}
-	read(t, o, Ask{8, math.MaxInt}, 0, nil)
-	read(t, o, Ask{1, math.MaxInt}, 0, all)
-	read(t, o, Ask{0, math.MaxInt}, 0, all)
-	expectAsked(t, o, 8, 0)
-	say(o, "", 8, 11)
-	expectAsked(t, o, 8, 3)
-}
-
-// expectAsked expects the highest number that was asked for, and a number of lines from it on.
-func expectAsked(t *testing.T, o *Outbox, asked, unasked uint64) {
-	t.Helper()
-	if gotAsked, gotUnasked := o.Asked(), o.Unasked(); gotAsked != asked || gotUnasked != unasked {
-		t.Errorf("got %d asked, %d lines unasked; want %d, %d", gotAsked, gotUnasked, asked, unasked)
-	}
-}
-
-// Without a line to return, Read returns a channel that the next Add closes, for any number of readers.
-func TestOutboxWaits(t *testing.T) {
 	o := NewOutbox()
 	_, _, one := o.Read(Ask{1, 1})
 	_, _, two := o.Read(Ask{1, 1})
@@ -85,61 +55,53 @@ func TestOutboxWaits(t *testing.T) {
 		t.Fatal("the channel was closed before the first line came")
 	default:
 	}
-	all := say(o, "", 1, 2)
+	if first := o.Add("", []byte("line 1\nline 2\nline 3\n"), start); first != 1 {
+		t.Errorf("the first line got number %d, want 1", first)
+	}
 	<-one
 	<-two
-	read(t, o, Ask{1, 1}, 0, all)
-	_, _, again := o.Read(Ask{2, 1})
-	say(o, "", 2, 3)
+	all := slices.Concat([]string{"1 : line 1", "2 : line 2", "3 : line 3"}, say(o, "lobby", 4, 6), say(o, "", 6, 8))
+	for _, from := range []uint64{1, 2, 3, 4, 5, 6, 7, 1, 0} {
+		read(t, o, Ask{from, math.MaxInt}, 0, all[max(from, 1)-1:])
+	}
+	_, _, again := o.Read(Ask{8, math.MaxInt})
+	say(o, "", 8, 11)
 	<-again
+	if asked, unasked := o.Asked(), o.Unasked(); asked != 8 || unasked != 3 {
+		t.Errorf("got %d asked, %d lines unasked; want 8, 3", asked, unasked)
+	}
 }
 
-// An answer has at most as many bytes as the relay asks for, but at least one line. It may begin and end
-// within an entry.
+// An answer has at most as many bytes as the relay asks for, its segments included, but at least one line.
 func TestOutboxLimit(t *testing.T) {
 	o := NewOutbox()
 	o.Add("", []byte("1\n2\n3\n4\n"), start)
 	o.Add("lobby", []byte(strings.Repeat("x", 1000)+"\n"), start)
 	o.Add("lobby", []byte("6\n7\n"), start)
 	for _, test := range []struct {
-		from  uint64
-		limit int
-		lines int
+		from         uint64
+		limit, lines int
 	}{
-		{1, math.MinInt + segmentCost*2, 1}, {1, -1, 1}, {1, 0, 1}, {1, segmentCost + 3, 1}, {1, segmentCost + 4, 2}, {2, segmentCost + 5, 2}, {4, segmentCost + 5, 1},
-		{1, segmentCost + 8, 4}, {1, 2*segmentCost + 8 + 1000, 4}, {1, 2*segmentCost + 8 + 1001, 5}, {1, 2*segmentCost + 8 + 1003, 6}, {1, math.MaxInt, 7},
-		{5, 0, 1}, {5, segmentCost + 1000, 1}, {5, segmentCost + 1002, 1}, {5, segmentCost + 1003, 2}, {7, 0, 1},
+		{1, math.MinInt + 2*128, 1}, {1, -1, 1}, {1, 0, 1}, {1, 128 + 3, 1}, {1, 128 + 4, 2}, {2, 128 + 5, 2}, {4, 128 + 5, 1},
+		{1, 128 + 8, 4}, {1, 2*128 + 8 + 1000, 4}, {1, 2*128 + 8 + 1001, 5}, {1, 2*128 + 8 + 1003, 6}, {1, math.MaxInt, 7},
+		{5, 0, 1}, {5, 128 + 1000, 1}, {5, 128 + 1002, 1}, {5, 128 + 1003, 2}, {7, 0, 1},
 	} {
 		m, _, _ := o.Read(Ask{test.from, test.limit})
-		if got := len(linesOf(m)); got != test.lines || m.First != test.from {
-			t.Errorf("from %d, limit %d: got %d lines from %d, want %d", test.from, test.limit, got, m.First, test.lines)
-		}
-		if got, err := Decode(m.Encode()); err != nil || !slices.Equal(linesOf(got), linesOf(m)) {
-			t.Errorf("from %d, limit %d: got %+v, %v after encoding; want %+v", test.from, test.limit, got, err, m)
+		if got := len(linesOf(m)); got != test.lines || m.First != test.from || !m.hasLines() {
+			t.Errorf("from %d, limit %d: got %d lines from %d, %+v; want %d", test.from, test.limit, got, m.First, m, test.lines)
 		}
 	}
-}
-
-// The limit includes the header of the message.
-func TestOutboxHeader(t *testing.T) {
-	o := NewOutbox()
-	for n := range 1000 {
-		o.Add(fmt.Sprintf("%064d", n), []byte("x\n"), start.Add(time.Duration(n)*time.Hour))
-	}
-	const limit = 10_000
-	if m, _, _ := o.Read(Ask{1, limit}); len(m.Encode()) > limit+100 || len(m.Encode()) < limit/2 {
-		t.Errorf("got %d bytes, want %d to %d", len(m.Encode()), limit/2, limit+100)
+	segment := Segment{strings.Repeat("x", 64), math.MaxInt, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()}
+	if size := len(Message{Segments: []Segment{segment}}.Encode()) - len(`{"said":[]}`); size > 128 {
+		t.Errorf("got a segment of %d bytes, want at most 128", size)
 	}
 }
 
 // Consecutive lines of a room share a segment if they were said within 1 s and in the order of their times.
 func TestOutboxJoins(t *testing.T) {
 	o := NewOutbox()
-	for _, entry := range []struct {
-		room string
-		at   int64
-	}{{"", 5000}, {"", 5999}, {"", 6000}, {"", 5999}, {"a", 5999}, {"a", 5999}, {"", 5999}} {
-		o.Add(entry.room, []byte("x\n"), time.UnixMilli(entry.at))
+	for _, s := range []Segment{{"", 1, 5000}, {"", 1, 5999}, {"", 1, 6000}, {"", 1, 5999}, {"a", 1, 5999}, {"a", 1, 5999}, {"", 1, 5999}} {
+		o.Add(s.Room, []byte("x\n"), time.UnixMilli(s.At))
 	}
 	m, _, _ := o.Read(Ask{1, math.MaxInt})
 	if want := []Segment{{"", 2, 5000}, {"", 1, 6000}, {"", 1, 5999}, {"a", 2, 5999}, {"", 1, 5999}}; !slices.Equal(m.Segments, want) {
@@ -149,41 +111,38 @@ func TestOutboxJoins(t *testing.T) {
 
 // A line is held until a relay has asked for a later one, and for 3 minutes afterwards.
 func TestOutboxHolds(t *testing.T) {
-	o := NewOutbox()
+	o, now := NewOutbox(), start
 	all := say(o, "", 1, 11)
-	now := start
-	pass := func(d time.Duration) {
-		for range d / time.Second {
+	for _, step := range []struct {
+		after     time.Duration // since the step before
+		ask, lost uint64
+		first     int // line of the answer
+	}{
+		{30 * time.Minute, 0, 0, 1},
+		{0, 4, 0, 4}, // so 1 to 3 are in the JetStream stream
+		{90 * time.Second, 8, 0, 8},
+		{89 * time.Second, 0, 0, 1},
+		{2 * time.Second, 0, 0, 4}, // no line before 8 counts as lost
+		{0, 1, 3, 4},
+		{87 * time.Second, 0, 0, 4},
+		{4 * time.Second, 0, 0, 8},
+		{30 * time.Minute, 2, 4, 8}, // the first three were counted
+		{0, 11, 0, 11},
+		{6 * time.Minute, 0, 0, 11},
+	} {
+		for range step.after / time.Second {
 			now = now.Add(time.Second)
 			o.Trim(now)
 		}
+		read(t, o, Ask{step.ask, math.MaxInt}, step.lost, all[step.first-1:])
 	}
-	pass(30 * time.Minute)
-	read(t, o, Ask{0, math.MaxInt}, 0, all)
-	read(t, o, Ask{4, math.MaxInt}, 0, all[3:]) // so 1 to 3 are in the JetStream stream
-	pass(90 * time.Second)
-	read(t, o, Ask{8, math.MaxInt}, 0, all[7:])
-	pass(90*time.Second - time.Second)
-	read(t, o, Ask{0, math.MaxInt}, 0, all)
-	pass(2 * time.Second)
-	read(t, o, Ask{0, math.MaxInt}, 0, all[3:]) // no line before 8 counts as lost
-	read(t, o, Ask{1, math.MaxInt}, 3, all[3:])
-	pass(90*time.Second - 3*time.Second)
-	read(t, o, Ask{0, math.MaxInt}, 0, all[3:])
-	pass(4 * time.Second)
-	read(t, o, Ask{0, math.MaxInt}, 0, all[7:])
-	pass(30 * time.Minute)
-	read(t, o, Ask{2, math.MaxInt}, 4, all[7:]) // the first three were counted
-	read(t, o, Ask{11, math.MaxInt}, 0, nil)
-	pass(6 * time.Minute)
-	read(t, o, Ask{0, math.MaxInt}, 0, nil)
 	if o.size != 0 || len(o.past) != 0 {
 		t.Errorf("got %d bytes and %d values of asked in an empty outbox, want none", o.size, len(o.past))
 	}
 }
 
-// An Outbox holds at most 64 MiB. Beyond that it drops the oldest lines, and counts each as lost once, when a
-// relay asks for it.
+// An Outbox holds at most 64 MiB, including 128 bytes for each Add, and drops the oldest lines. A dropped line
+// counts as lost once, when a relay asks for it.
 func TestOutboxIsBounded(t *testing.T) {
 	const each, many, maxHeld = 1 << 20, 100, 64 << 20
 	o := NewOutbox()
@@ -191,7 +150,7 @@ func TestOutboxIsBounded(t *testing.T) {
 	for range many {
 		o.Add("", line, start)
 	}
-	first := uint64(many - maxHeld/(each+entryCost) + 1)
+	first := uint64(many - maxHeld/(each+128) + 1)
 	for _, test := range []struct{ from, lost uint64 }{{0, first - 1}, {3, 0}, {first, 0}, {first + 1, 0}} {
 		m, lost, _ := o.Read(Ask{test.from, each})
 		if m.First != max(first, test.from) || lost != test.lost {
@@ -200,13 +159,6 @@ func TestOutboxIsBounded(t *testing.T) {
 	}
 	if first := o.Add("", append(make([]byte, maxHeld), '\n'), start); first != many+1 || o.size != 0 {
 		t.Errorf("a line of more than 64 MiB: got number %d and %d bytes held, want %d and 0", first, o.size, many+1)
-	}
-	o = NewOutbox()
-	for range maxHeld / entryCost {
-		o.Add("", []byte("\n"), start)
-	}
-	if size := len(o.entries) * entryCost; size > maxHeld || size < maxHeld/2 {
-		t.Errorf("short lines: got %d bytes held, want %d to %d", size, maxHeld/2, maxHeld)
 	}
 }
 
@@ -217,25 +169,22 @@ func TestOutboxSkips(t *testing.T) {
 	all := say(o, "", 1, 6)
 	read(t, o, Ask{3, math.MaxInt}, 0, all[2:])
 	read(t, o, Ask{100, math.MaxInt}, 3, nil) // those from 3 to 5
-	if first := o.Add("", []byte("x\n"), start); first != 100 {
-		t.Errorf("the next line got number %d, want 100", first)
+	if first := o.Add("", []byte("x\n"), start); first != 100 || o.Asked() != 100 || o.Unasked() != 1 {
+		t.Errorf("the next line got number %d, with %d asked, %d unasked; want 100, 100, 1", first, o.Asked(), o.Unasked())
 	}
 	read(t, o, Ask{100, math.MaxInt}, 0, []string{"100 : x"})
-	read(t, o, Ask{0, math.MaxInt}, 0, []string{"100 : x"})
-	expectAsked(t, o, 100, 1)
 }
 
 // A restored Outbox continues with the lines that were held, and their numbers.
 func TestSnapshot(t *testing.T) {
 	o := NewOutbox()
+	settle := func() { o.Trim(start); o.Trim(start.Add(3 * time.Minute)) }
 	for stage, more := range []func(){
 		func() {},
-		func() { say(o, "", 1, 4) },
-		func() { o.Add("lobby", []byte("a\n\nb\n"), start.Add(time.Hour)) },
+		func() { say(o, "", 1, 4); o.Add("lobby", []byte("a\n\nb\n"), start.Add(time.Hour)) },
 		func() { o.Read(Ask{3, 1}) },
-		func() { o.Trim(start); o.Trim(start.Add(3 * time.Minute)) }, // only the lines from 3 on remain
-		func() { o.Read(Ask{7, 1}) },
-		func() { o.Trim(start); o.Trim(start.Add(3 * time.Minute)) },
+		settle, // only the lines from 3 on remain
+		func() { o.Read(Ask{7, 1}); settle() },
 		func() { o.Add("", []byte("x\n"), start) },
 	} {
 		more()
@@ -243,37 +192,28 @@ func TestSnapshot(t *testing.T) {
 		if err != nil {
 			t.Fatalf("stage %d: %v", stage, err)
 		}
-		expectAsked(t, restored, o.Asked(), o.Unasked())
 		got, _, _ := restored.Read(Ask{0, math.MaxInt})
 		want, _, _ := o.Read(Ask{0, math.MaxInt})
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("stage %d: got %+v, want %+v", stage, got, want)
-		}
-		if first, want := restored.Add("", []byte("x\n"), start), o.next; first != want {
-			t.Errorf("stage %d: the next line got number %d, want %d", stage, first, want)
+		if first := restored.Add("", []byte("x\n"), start); first != o.next || restored.asked != o.asked || !reflect.DeepEqual(got, want) {
+			t.Errorf("stage %d: got %+v, %d asked, next %d; want %+v, %d, %d", stage, got, restored.asked, first, want, o.asked, o.next)
 		}
 	}
 }
 
 // RestoreOutbox refuses a snapshot whose numbers can't be.
 func TestForgedSnapshot(t *testing.T) {
-	one, body := []Segment{{Room: "", Lines: 1}}, []byte("one\n")
-	for name, test := range map[string]struct {
-		held  Message
-		asked uint64
-	}{
-		"more lines than there are": {Message{First: 1, Segments: []Segment{{Room: "", Lines: 1 << 40}}, Body: body}, 1},
-		"lines without a segment":   {Message{First: 1, Body: body}, 1},
-		"no first number":           {Message{}, 1},
-		"a first number too high":   {Message{First: 1<<62 + 1}, 1},
-		"nothing was asked for":     {Message{First: 1, Segments: one, Body: body}, 0},
-		"asked for a later line":    {Message{First: 1, Segments: one, Body: body}, 3},
+	for name, forge := range map[string]func(held *Message) (asked uint64){
+		"too many lines":            func(m *Message) uint64 { m.Segments[0].Lines = 1 << 40; return 1 },
+		"lines without a segment":   func(m *Message) uint64 { m.Segments = nil; return 1 },
+		"no lines and no number":    func(m *Message) uint64 { *m = Message{}; return 1 },
+		"a number that is too high": func(m *Message) uint64 { *m = Message{First: 1<<62 + 1}; return 1 },
+		"nothing was asked for":     func(*Message) uint64 { return 0 },
+		"asked for a later line":    func(*Message) uint64 { return 3 },
 	} {
-		if _, err := RestoreOutbox(test.held, test.asked); err == nil {
+		held := Message{First: 1, Segments: []Segment{{Room: "", Lines: 1}}, Body: []byte("one\n")}
+		asked := forge(&held)
+		if _, err := RestoreOutbox(held, asked); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
-	}
-	if _, err := RestoreOutbox(Message{First: 1, Segments: one, Body: body}, 2); err != nil {
-		t.Errorf("got %v for a good snapshot, want none", err)
 	}
 }

@@ -20,39 +20,42 @@ const (
 
 	// maxAnswer is the largest number of bytes of lines in an answer, even if the relay asks for more.
 	maxAnswer = 1 << 20
+
+	// peoplePeriod is the time between two checks whether this chat's people have changed.
+	peoplePeriod = time.Second
+
+	// peopleRepeat is the time after which an unchanged report is repeated.
+	peopleRepeat = 5 * time.Second
+
+	// peopleExpire is how long another chat's last report counts. It allows two reports to be lost.
+	peopleExpire = 15 * time.Second
 )
-
-// conn is the connection of a relay.
-type conn struct {
-	// Set at construction.
-	server *Server
-	socket *websocket.Conn
-	asks   chan relay.Ask // from read to write
-
-	// Owned by read.
-	backlog backlog
-}
 
 // serveConn serves a relay until it disconnects, sends a message that can't be read, or ctx is done.
 func (s *Server) serveConn(ctx context.Context, socket *websocket.Conn) {
-	if !s.enter() {
+	s.mu.Lock()
+	if ctx.Err() != nil {
+		s.mu.Unlock()
 		return
 	}
-	defer s.leave()
-	socket.MaxPayloadBytes = maxMessage
-	c := &conn{server: s, socket: socket, asks: make(chan relay.Ask), backlog: newBacklog(s.history, s.began)}
+	s.conns.Add(1)
+	s.mu.Unlock()
+	defer s.conns.Done()
+	s.counters.Relays.Add(1)
+	defer s.counters.Relays.Add(-1)
 
 	// The first of read and write to end cancels ctx, which ends the other one. The deadline ends a write to
 	// a relay that does not read, for which Close would wait.
 	ctx, cancel := context.WithCancel(ctx)
 	context.AfterFunc(ctx, func() { socket.SetDeadline(time.Now().Add(closeWait)) })
+	asks := make(chan relay.Ask)
 	var writing sync.WaitGroup
 	writing.Go(func() {
-		c.write(ctx)
+		s.write(ctx, socket, asks)
 		cancel()
 		socket.Close() // ends read
 	})
-	if err := c.read(ctx); ctx.Err() == nil && !errors.Is(err, io.EOF) {
+	if err := s.read(ctx, socket, asks); ctx.Err() == nil && !errors.Is(err, io.EOF) {
 		s.log.Warn("connection to a relay closed", "err", shorten(err.Error()))
 	}
 	cancel()
@@ -60,16 +63,31 @@ func (s *Server) serveConn(ctx context.Context, socket *websocket.Conn) {
 	writing.Wait()
 }
 
-// read processes the relay's messages. It returns the error that ends the connection.
-func (c *conn) read(ctx context.Context) error {
+// read processes the relay's messages, and passes its asks to write. It returns the error that ends the
+// connection.
+func (s *Server) read(ctx context.Context, socket *websocket.Conn, asks chan<- relay.Ask) error {
+	socket.MaxPayloadBytes = maxMessage
+	held := make(backlog)
 	for {
 		var b []byte
-		if err := websocket.Message.Receive(c.socket, &b); err != nil {
+		if err := websocket.Message.Receive(socket, &b); err != nil {
 			return err
 		}
 		m, err := relay.Decode(b)
-		if err == nil {
-			err = c.handle(ctx, m)
+		switch {
+		case err != nil:
+		case m.Ask != nil:
+			select {
+			case asks <- *m.Ask:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		case m.People != nil:
+			s.setPeople(m.Origin, m.People)
+		case m.Cursor != nil:
+			err = s.receive(ctx, m, held)
+		default:
+			err = errors.New("relay message has no known field")
 		}
 		if err != nil {
 			return err
@@ -77,79 +95,80 @@ func (c *conn) read(ctx context.Context) error {
 	}
 }
 
-func (c *conn) handle(ctx context.Context, m relay.Message) error {
-	switch {
-	case m.Ask != nil:
-		select {
-		case c.asks <- *m.Ask:
-		case <-ctx.Done():
-		}
-	case m.People != nil:
-		c.server.setPeople(m.Origin, m.People)
-	case m.Cursor != nil:
-		return c.receive(ctx, m)
-	default:
-		return errors.New("relay message has no known field")
-	}
-	return ctx.Err()
-}
-
-// write sends the relay its answers, and the people of this chat, until a write fails or ctx is done. At the end
-// of ctx it reports that this chat has no people.
-func (c *conn) write(ctx context.Context) {
+// write sends the relay a hello, its answers, and the people of this chat, until a write fails or ctx is done.
+// At the end of ctx it reports that this chat has no people.
+func (s *Server) write(ctx context.Context, socket *websocket.Conn, asks <-chan relay.Ask) {
+	send := func(m relay.Message) error { return websocket.Message.Send(socket, m.Encode()) }
 	people := time.NewTicker(peoplePeriod)
 	defer people.Stop()
 	var (
-		ask   *relay.Ask      // the last one, while it has no answer
-		added <-chan struct{} // closed when there may be an answer; nil unless the outbox has none
+		ask   relay.Ask       // the last one
+		added <-chan struct{} // closed when ask may have an answer; nil while it has one, or there is no ask
 		sent  presence        // the last report of people
 	)
-	for err := c.sendHello(); err == nil; {
+	for err := send(relay.Message{Hello: s.hello()}); err == nil; {
 		select {
-		case next := <-c.asks:
-			ask = &next
+		case ask = <-asks:
+			ask.Limit = max(0, min(ask.Limit, maxAnswer))
 		case <-added:
 		case now := <-people.C:
-			if counts := c.server.chat.People(); !maps.Equal(counts, sent.people) || now.Sub(sent.at) >= peopleRepeat {
+			if counts := s.chat.People(); !maps.Equal(counts, sent.people) || now.Sub(sent.at) >= peopleRepeat {
 				sent = presence{counts, now}
-				err = c.send(relay.Message{People: counts})
+				err = send(relay.Message{People: counts})
 			}
 			continue
 		case <-ctx.Done():
-			c.send(relay.Message{People: map[string]int{}})
+			send(relay.Message{People: map[string]int{}})
 			return
 		}
-		var m relay.Message
-		if m, added = c.server.answer(*ask); added == nil {
-			ask = nil
-			err = c.send(m)
+		m, lost, wait := s.outbox.Read(ask)
+		if lost > 0 {
+			s.counters.RelayLost.Add(int64(lost))
+			s.log.Warn("relay too late: lines dropped from the outbox", "lines", lost)
+		}
+		if added = wait; added == nil {
+			err = send(m)
 		}
 	}
 }
 
-// send sends m. Only write calls it.
-func (c *conn) send(m relay.Message) error {
-	return websocket.Message.Send(c.socket, m.Encode())
-}
-
-// sendHello sends the first message, which tells the relay where to continue.
-func (c *conn) sendHello() error {
-	s := c.server
-	hello := relay.Hello{Origin: s.origin, Asked: s.outbox.Asked()}
+// hello returns the first message to a relay, which tells it where to continue.
+func (s *Server) hello() *relay.Hello {
 	s.mu.Lock()
-	hello.Cursor, hello.Backlog = s.cursor, s.wantsBacklog
-	s.mu.Unlock()
-	return c.send(relay.Message{Hello: &hello})
+	defer s.mu.Unlock()
+	return &relay.Hello{Origin: s.origin, Asked: s.outbox.Asked(), Cursor: s.cursor, Backlog: s.wantsBacklog}
 }
 
-// answer returns the local lines that ask asks for, or a channel that is closed when there may be some. It
-// counts the lines that the outbox no longer has.
-func (s *Server) answer(ask relay.Ask) (m relay.Message, added <-chan struct{}) {
-	ask.Limit = max(0, min(ask.Limit, maxAnswer))
-	m, lost, added := s.outbox.Read(ask)
-	if lost > 0 {
-		s.counters.RelayLost.Add(int64(lost))
-		s.log.Warn("relay too late: lines dropped from the outbox", "lines", lost)
+// presence is a chat's report of its people.
+type presence struct {
+	people map[string]int // connections by room, without empty rooms
+	at     time.Time      // when it was sent or received
+}
+
+// setPeople records the people of another chat.
+func (s *Server) setPeople(origin string, people map[string]int) {
+	if origin == s.origin {
+		return
 	}
-	return m, added
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.people[origin] = presence{people, time.Now()}
+}
+
+// remotePeople forgets the chats that have been silent for peopleExpire. It returns the number of people at
+// all other chats, by room.
+func (s *Server) remotePeople(now time.Time) map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := make(map[string]int)
+	for origin, p := range s.people {
+		if now.Sub(p.at) > peopleExpire {
+			delete(s.people, origin)
+			continue
+		}
+		for room, n := range p.people {
+			sum[room] += n
+		}
+	}
+	return sum
 }

@@ -1,16 +1,17 @@
 package relayserver
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/net/websocket"
 
@@ -23,110 +24,80 @@ import (
 
 func TestMain(m *testing.M) { wstest.Main(m) }
 
-// fakeChat is a Chat with rooms that drop the lines they have accepted before, as Hubs do.
-type fakeChat struct {
-	t      *testing.T
-	server *Server
-	refuse func(context.Context, Part) error // if set, its error is Deliver's
-
-	mu           sync.Mutex
-	rooms        map[string]*fakeRoom
-	people       map[string]int
-	remotePeople map[string]int
-}
-
-// fakeRoom is a room of a fakeChat.
-type fakeRoom struct {
-	marks    once.Marks
-	said     []string // lines since the last expectSaid
-	repeated uint64   // lines that were dropped
-}
-
-// Deliver implements Chat. It would block for ever if the Server held its lock.
-func (c *fakeChat) Deliver(ctx context.Context, p Part) error {
-	if c.refuse != nil {
-		if err := c.refuse(ctx, p); err != nil {
-			return err
-		}
-	}
-	marks := c.server.Delivered()
-	if p.Text != nil && (uint64(lines.Count(p.Text)) != p.Count || !utf8.Valid(p.Text) || len(p.Text) > 64<<10 && p.Count > 1) {
-		c.t.Errorf("got %d bytes, valid: %v, with %d lines; want valid UTF-8 of at most 64 KiB with %d lines", len(p.Text), utf8.Valid(p.Text), lines.Count(p.Text), p.Count)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	room := c.rooms[p.Room]
-	if room == nil {
-		room = &fakeRoom{marks: marks}
-		c.rooms[p.Room] = room
-	}
-	repeated := room.marks.Accept(p.Origin, p.First, p.Count, time.Now())
-	if p.Text != nil {
-		room.repeated += repeated
-		all := slices.Collect(strings.Lines(string(p.Text)))
-		for _, line := range all[repeated:] {
-			room.said = append(room.said, strings.TrimSuffix(line, "\n"))
-		}
-	}
-	return nil
-}
-
-// People implements Chat.
-func (c *fakeChat) People() map[string]int {
-	c.server.Delivered() // blocks if the Server holds its lock
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.people
-}
-
-// SetRemotePeople implements Chat.
-func (c *fakeChat) SetRemotePeople(people map[string]int) {
-	c.server.Delivered()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.remotePeople = people
-}
-
-func (c *fakeChat) setPeople(people map[string]int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.people = people
-}
-
-// harness is a Server in a bubble, with its chat.
+// harness is a Server in a bubble, and its Chat. The rooms drop the lines they have accepted before, as Hubs do.
 type harness struct {
 	t        *testing.T
 	server   *Server
-	chat     *fakeChat
 	counters *metrics.Counters
-	listener wstest.Listener
-	stop     func() // ends Serve and waits for it
+	listener net.Listener
+	stop     func()                            // ends Serve and waits for it
+	refuse   func(context.Context, Part) error // if set, its error is Deliver's
+
+	people, remotePeople atomic.Value // of map[string]int
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	marks map[string]once.Marks // of the rooms
+	said  map[string][]string   // lines since the last expectSaid, by room
 }
 
 // inBubble runs a test with a Server that serves until the end of the test.
 func inBubble(t *testing.T, o Options, test func(*testing.T, *harness)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, start(t, o)) })
+	synctest.Test(t, func(t *testing.T) { test(t, start(t, o, wstest.NewListener())) })
 }
 
 // start runs a Server until stop, or the end of the test.
-func start(t *testing.T, o Options) *harness {
+func start(t *testing.T, o Options, l net.Listener) *harness {
 	o.Counters = new(metrics.Counters)
-	chat := &fakeChat{t: t, rooms: make(map[string]*fakeRoom), people: map[string]int{}}
-	chat.server = New(chat, o)
-	h := &harness{t: t, server: chat.server, chat: chat, counters: o.Counters, listener: wstest.NewListener()}
+	h := &harness{t: t, counters: o.Counters, listener: l, marks: make(map[string]once.Marks), said: make(map[string][]string)}
+	h.people.Store(map[string]int{})
+	h.server = New(h, o)
 	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		h.server.Serve(ctx, h.listener)
-	}()
+	var serving sync.WaitGroup
+	serving.Go(func() { h.server.Serve(ctx, l) })
 	h.stop = func() {
 		cancel()
-		<-served
+		serving.Wait()
 	}
 	t.Cleanup(h.stop)
 	return h
+}
+
+// Deliver implements Chat. The room "full" can't be opened. Deliver blocks for ever if the Server holds its lock.
+func (h *harness) Deliver(ctx context.Context, p Part) error {
+	if p.Room == "full" {
+		return fmt.Errorf("no: %w", ErrNoRoom)
+	}
+	if h.refuse != nil {
+		if err := h.refuse(ctx, p); err != nil {
+			return err
+		}
+	}
+	marks := h.server.Delivered()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.marks[p.Room] == nil {
+		h.marks[p.Room] = marks
+	}
+	repeated := h.marks[p.Room].Accept(p.Origin, p.First, p.Count, time.Now())
+	if p.Text != nil {
+		said := strings.Split(strings.TrimSuffix(string(p.Text), "\n"), "\n")
+		h.said[p.Room] = append(h.said[p.Room], said[repeated:]...)
+	}
+	return nil
+}
+
+// People implements Chat.
+func (h *harness) People() map[string]int {
+	h.server.Delivered() // blocks if the Server holds its lock
+	return h.people.Load().(map[string]int)
+}
+
+// SetRemotePeople implements Chat.
+func (h *harness) SetRemotePeople(people map[string]int) {
+	h.server.Delivered()
+	h.remotePeople.Store(people)
 }
 
 // publish publishes lines that are said now.
@@ -138,15 +109,12 @@ func (h *harness) publish(room string, said ...string) {
 func (h *harness) expectSaid(room string, want ...string) {
 	h.t.Helper()
 	synctest.Wait()
-	h.chat.mu.Lock()
-	defer h.chat.mu.Unlock()
-	var got []string
-	if r := h.chat.rooms[room]; r != nil {
-		got, r.said = r.said, nil
-	}
-	if !slices.Equal(got, want) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if got := h.said[room]; !slices.Equal(got, want) {
 		h.t.Errorf("room %q said %.500q, want %.500q", room, got, want)
 	}
+	delete(h.said, room)
 }
 
 // expectCount expects the value of a counter.
@@ -161,8 +129,9 @@ func (h *harness) expectCount(what string, counter interface{ Value() int64 }, w
 // expectHello expects a hello on a new connection.
 func (h *harness) expectHello(cursor relay.Cursor, backlog bool) {
 	h.t.Helper()
+	synctest.Wait()
 	r := h.connect()
-	defer r.hangUp()
+	defer r.conn.Close()
 	if r.hello.Cursor != cursor || r.hello.Backlog != backlog {
 		h.t.Errorf("hello: got cursor %+v, backlog %v; want %+v, %v", r.hello.Cursor, r.hello.Backlog, cursor, backlog)
 	}
@@ -171,66 +140,64 @@ func (h *harness) expectHello(cursor relay.Cursor, backlog bool) {
 // fakeRelay is a relay as a Server sees it.
 type fakeRelay struct {
 	t      *testing.T
+	conn   net.Conn // its Close sends no close frame
 	socket *websocket.Conn
 	hello  relay.Hello
-	hangUp func() // closes the connection without a close frame
 }
 
-// connect connects a relay and reads the hello.
+// connect connects a relay.
 func (h *harness) connect() *fakeRelay {
 	h.t.Helper()
-	config, err := websocket.NewConfig("ws://chat/relay", relay.OriginHeader)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	conn := h.listener.Dial(h.t)
+	return greet(h.t, h.listener.(wstest.Listener).Dial(h.t))
+}
+
+// greet does a relay's handshake on conn and reads the hello.
+func greet(t *testing.T, conn net.Conn) *fakeRelay {
+	t.Helper()
+	config, _ := websocket.NewConfig("ws://chat/relay", relay.OriginHeader)
 	socket, err := websocket.NewClient(config, conn)
 	if err != nil {
-		h.t.Fatal(err)
+		t.Fatal(err)
 	}
-	r := &fakeRelay{t: h.t, socket: socket, hangUp: func() { conn.Close() }}
-	m := r.receive()
+	r := &fakeRelay{t: t, conn: conn, socket: socket}
+	m := r.receiveAny()
 	if m.Hello == nil {
-		h.t.Fatalf("got %+v, want a hello", m)
+		t.Fatalf("got %+v, want a hello", m)
 	}
 	r.hello = *m.Hello
 	return r
 }
 
-// receiveAny returns the next message.
-func (r *fakeRelay) receiveAny() relay.Message {
+// receiveAny returns the next message. It waits up to a minute.
+func (r *fakeRelay) receiveAny() (m relay.Message) {
 	r.t.Helper()
+	r.socket.SetReadDeadline(time.Now().Add(time.Minute))
 	var b []byte
-	if err := websocket.Message.Receive(r.socket, &b); err != nil {
-		r.t.Fatal(err)
+	err := websocket.Message.Receive(r.socket, &b)
+	if err == nil {
+		m, err = relay.Decode(b)
 	}
-	m, err := relay.Decode(b)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return m
 }
 
-// receive returns the next message that is not a report of people. It waits up to a minute.
-func (r *fakeRelay) receive() relay.Message {
+// receive returns the next message that is not a report of people.
+func (r *fakeRelay) receive() (m relay.Message) {
 	r.t.Helper()
-	r.socket.SetReadDeadline(time.Now().Add(time.Minute))
-	m := r.receiveAny()
-	for m.People != nil {
-		m = r.receiveAny()
+	for m = r.receiveAny(); m.People != nil; m = r.receiveAny() {
 	}
 	return m
 }
 
-// discard reads and ignores all further messages, and returns a channel that is closed at the end of the
-// connection.
+// discard ignores all further messages, and returns a channel that is closed at the end of the connection.
 func (r *fakeRelay) discard() (end <-chan struct{}) {
 	ended := make(chan struct{})
+	r.conn.SetDeadline(time.Time{})
 	go func() {
-		defer close(ended)
-		var b []byte
-		for websocket.Message.Receive(r.socket, &b) == nil {
-		}
+		io.Copy(io.Discard, r.conn)
+		close(ended)
 	}()
 	return ended
 }
@@ -242,7 +209,6 @@ func (r *fakeRelay) send(m relay.Message) {
 	}
 }
 
-// ask asks for lines.
 func (r *fakeRelay) ask(from uint64, limit int) {
 	r.t.Helper()
 	r.send(relay.Message{Ask: &relay.Ask{From: from, Limit: limit}})
@@ -263,37 +229,30 @@ func (r *fakeRelay) expect(want ...string) {
 // say sends lines that another chat says now in the nameless room, in a message whose sequence is first.
 func (r *fakeRelay) say(origin string, first uint64, said ...string) {
 	r.t.Helper()
-	r.send(linesOf("", origin, first, said...))
+	r.send(linesAt(time.Now().UnixMilli(), "", origin, first, said...))
 }
 
-// sayBacklog is say for a message of a backlog.
-func (r *fakeRelay) sayBacklog(room string, at int64, origin string, first uint64, said ...string) {
+// sayBacklog sends lines of a backlog that were said long ago.
+func (r *fakeRelay) sayBacklog(room, origin string, first uint64, said ...string) {
 	r.t.Helper()
-	m := linesAt(at, room, origin, first, said...)
+	m := linesAt(1, room, origin, first, said...)
 	m.Backlog = true
 	r.send(m)
 }
 
 // linesIn returns the lines of m, each with its number and room.
 func linesIn(m relay.Message) (all []string) {
-	text, number := m.Body, m.First
+	line, rest := []byte(nil), m.Body
 	for _, segment := range m.Segments {
-		var part []byte
-		part, text = lines.Cut(text, segment.Lines)
-		for line := range bytes.Lines(part) {
-			all = append(all, fmt.Sprintf("%d %s: %s", number, segment.Room, bytes.TrimSuffix(line, []byte{'\n'})))
-			number++
+		for range segment.Lines {
+			line, rest = lines.Cut(rest, 1)
+			all = append(all, fmt.Sprintf("%d %s: %s", m.First+uint64(len(all)), segment.Room, line[:len(line)-1]))
 		}
 	}
 	return all
 }
 
-// linesOf returns a relay's message with lines that another chat says now. Its sequence is first.
-func linesOf(room, origin string, first uint64, said ...string) relay.Message {
-	return linesAt(time.Now().UnixMilli(), room, origin, first, said...)
-}
-
-// linesAt is linesOf for lines that were said at another time.
+// linesAt returns a relay's message with lines that another chat said at a time. Its sequence is first.
 func linesAt(at int64, room, origin string, first uint64, said ...string) relay.Message {
 	return inStream(origin, first, relay.Message{
 		First:    first,
@@ -306,6 +265,3 @@ func linesAt(at int64, room, origin string, first uint64, said ...string) relay.
 func inStream(origin string, seq uint64, message []byte) relay.Message {
 	return relay.Message{Origin: origin, Cursor: &relay.Cursor{Seq: seq}, Body: message}
 }
-
-// hourAgo returns a time before the Server started.
-func hourAgo() int64 { return time.Now().Add(-time.Hour).UnixMilli() }

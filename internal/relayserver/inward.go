@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"example.com/chat/internal/lines"
-	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 )
 
@@ -22,64 +23,80 @@ const (
 	nowLimit = time.Second
 )
 
-// receive processes a message of the JetStream stream: it delivers the lines and advances the cursor. The
-// lines of a backlog wait for its end. An error ends the connection, and the next one continues from the
-// cursor.
-func (c *conn) receive(ctx context.Context, m relay.Message) error {
-	s := c.server
-	message, hasLines := s.decode(m)
+// receive delivers the lines of a message of the JetStream stream, and advances the cursor. The lines of a
+// backlog wait in held until the first message without Backlog. An error ends the connection, and the next one
+// continues from the cursor.
+//
+// Once the chat is stopping, receive does nothing. The connections remain, so that relays get the last local
+// lines. The cursor remains, too, so that the dropped lines come again after a restart.
+func (s *Server) receive(ctx context.Context, m relay.Message, held backlog) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.stopping {
+		return nil
+	}
+	now := time.Now()
+	received := parts(m.Origin, s.decode(m, now), now)
 	if m.Backlog {
-		if hasLines {
-			s.noteSeen(m.Origin, message)
-			c.backlog.addMessage(m.Origin, message, time.Now())
+		for part := range received {
+			held.add(part, s.history, s.began)
 		}
 		return nil
 	}
-	if err := c.endBacklog(ctx); err != nil {
-		return err
+	// Only one backlog is delivered. One of another relay may lack lines that were delivered meanwhile, or that
+	// it left out, so that relay must connect again.
+	if !s.wantsBacklog && len(held) > 0 {
+		return errors.New("another relay has delivered the backlog")
 	}
-	if hasLines {
-		s.noteSeen(m.Origin, message)
-		for part := range parts(m.Origin, message, time.Now()) {
-			if err := s.deliver(ctx, part); err != nil {
-				return err
-			}
+	all := slices.AppendSeq(held.take(), received)
+	for _, part := range all {
+		// After an error no later part may be delivered. A Hub with later lines of the origin would drop this
+		// part when it comes again.
+		if err := s.deliver(ctx, part, now); errors.Is(err, ErrStopping) {
+			s.stopping = true
+			return nil
+		} else if err != nil {
+			return err
 		}
 	}
-	s.advance(*m.Cursor, m.Origin, message)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wantsBacklog = false
+	s.cursor = *m.Cursor
+	for _, part := range all {
+		s.delivered.Accept(part.Origin, part.First, part.Count, now)
+	}
 	return nil
 }
 
-// decode returns the lines in m. It returns false if there are none, if they are of this chat, or if the
-// message in the JetStream stream can't be read. Such a message is skipped, because it would come again on
-// each connection.
-func (s *Server) decode(m relay.Message) (message relay.Message, ok bool) {
+// decode returns the lines in m, which are none if they are of this chat, or if the message in the JetStream
+// stream can't be read. Such a message is skipped, because it would come again on each connection. decode
+// counts the lines that are missing before those in m. It can't tell what is missing before the first message
+// of an origin.
+func (s *Server) decode(m relay.Message, now time.Time) relay.Message {
 	if len(m.Body) == 0 || m.Origin == s.origin {
-		return message, false
+		return relay.Message{}
 	}
 	message, err := relay.DecodeLines(m.Body)
 	if err != nil {
 		s.log.Warn("message in the JetStream stream skipped", "seq", m.Cursor.Seq, "origin", shorten(m.Origin), "err", shorten(err.Error()))
-		return relay.Message{}, false
+		return relay.Message{}
 	}
-	return message, true
-}
-
-// noteSeen records that lines of origin came, and counts the lines that are missing before them. It can't
-// tell what is missing before the first message of an origin.
-func (s *Server) noteSeen(origin string, message relay.Message) {
-	s.mu.Lock()
-	mark, known := s.seen[origin]
-	s.seen.Accept(origin, message.First, message.Lines(), time.Now())
-	s.mu.Unlock()
+	mark, known := s.seen[m.Origin]
+	s.seen.Accept(m.Origin, message.First, message.Lines(), now)
 	if next := uint64(mark.Number) + 1; known && message.First > next {
 		missing := message.First - next
 		s.counters.RelayMissed.Add(int64(missing))
-		s.log.Warn("lines of another chat are missing", "origin", shorten(origin), "lines", missing, "from", next)
+		s.log.Warn("lines of another chat are missing", "origin", shorten(m.Origin), "lines", missing, "from", next)
 	}
+	return message
 }
 
-// parts cuts the lines of a message into parts. The message must have passed relay.DecodeLines.
+// parts cuts the lines of a message into parts. The message must have passed relay.DecodeLines or be empty.
 func parts(origin string, message relay.Message, now time.Time) iter.Seq[Part] {
 	return func(yield func(Part) bool) {
 		number, rest := message.First, message.Body
@@ -101,75 +118,65 @@ func parts(origin string, message relay.Message, now time.Time) iter.Seq[Part] {
 	}
 }
 
-// deliver hands p to the chat. It returns nil, too, if the room can't be opened (it counts the lines), or if the
-// chat is stopping. After an error the caller must deliver nothing more, because a Hub with later lines of the
-// origin would drop p when it comes again.
-func (s *Server) deliver(ctx context.Context, p Part) error {
-	if s.isStopping() {
-		return nil
-	}
+// deliver hands p to the chat. A room that can't be opened is no error, because the lines after p can still be
+// delivered. deliver counts the dropped lines, once even if they come again.
+func (s *Server) deliver(ctx context.Context, p Part, now time.Time) error {
 	err := s.chat.Deliver(ctx, p)
-	switch {
-	case errors.Is(err, ErrStopping):
-		s.setStopping()
-		return nil
-	case errors.Is(err, ErrNoRoom):
-		s.noteDropped(p)
-		return nil
+	if !errors.Is(err, ErrNoRoom) {
+		return err
 	}
-	return err
-}
-
-// noteDropped counts the lines of a part whose room can't be opened. Lines that come again, or over two relays,
-// count once.
-func (s *Server) noteDropped(p Part) {
 	if p.Text == nil {
-		return
+		return nil
 	}
-	s.mu.Lock()
-	dropped := p.Count - s.dropped.Accept(p.Origin, p.First, p.Count, time.Now())
-	s.mu.Unlock()
-	if dropped > 0 {
+	if dropped := p.Count - s.dropped.Accept(p.Origin, p.First, p.Count, now); dropped > 0 {
 		s.counters.RelayMissed.Add(int64(dropped))
 		s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(p.Room), "lines", dropped)
 	}
+	return nil
 }
 
-// isStopping reports whether the chat has refused a part because it is stopping.
-func (s *Server) isStopping() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopping
+// backlog is, by room, the lines of the messages that a relay marks as backlog. These were in the JetStream
+// stream when the relay connected.
+type backlog map[string]*roomBacklog
+
+// roomBacklog is the backlog of one room.
+type roomBacklog struct {
+	held    []Part          // oldest first
+	lines   uint64          // in held
+	skipped map[string]Part // the last part of each origin that is no longer held, without its text
 }
 
-// setStopping stops the deliveries. The connections remain, so that relays get the last local lines. The
-// cursor remains, too, so that the dropped lines come again after a restart.
-func (s *Server) setStopping() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopping = true
-}
-
-// advance moves the cursor to a message. The Hubs must have all lines up to and including it.
-func (s *Server) advance(cursor relay.Cursor, origin string, message relay.Message) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return
+// add adds a part to its room. It stops holding parts that were said before began, in milliseconds since 1970,
+// while the room has history lines without them. The room would drop these at once. Lines since began are all
+// held, because somebody may have been here.
+func (b backlog) add(part Part, history uint64, began int64) {
+	room := b[part.Room]
+	if room == nil {
+		room = &roomBacklog{skipped: make(map[string]Part)}
+		b[part.Room] = room
 	}
-	s.cursor = cursor
-	if message.Lines() > 0 {
-		s.delivered.Accept(origin, message.First, message.Lines(), time.Now())
+	room.held = append(room.held, part)
+	room.lines += part.Count
+	for len(room.held) > 1 {
+		first := room.held[0]
+		if old := first.At != 0 && first.At < began; !old || room.lines-first.Count < history {
+			return
+		}
+		room.lines -= first.Count
+		room.held[0] = Part{} // frees the text
+		room.held = room.held[1:]
+		first.Text = nil
+		room.skipped[first.Origin] = first
 	}
 }
 
-// advanceBacklog records that the Hubs have a backlog up to marks.
-func (s *Server) advanceBacklog(marks once.Marks) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return
+// take empties the backlog. It returns what the rooms must get: for each room, parts without text for the
+// skipped lines, and then the held ones.
+func (b backlog) take() (all []Part) {
+	for _, room := range b {
+		all = slices.AppendSeq(all, maps.Values(room.skipped))
+		all = append(all, room.held...)
 	}
-	s.wantsBacklog = false
-	s.delivered.Merge(marks)
+	clear(b)
+	return all
 }

@@ -3,6 +3,7 @@ package relayserver
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,13 +17,12 @@ import (
 )
 
 // Lines of other chats reach their rooms in order, and the cursor moves with each message, even with one
-// without lines.
+// without lines or one that can't be read. A room that is opened later does not say what was delivered before.
 func TestLinesOfOtherChats(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
 		r := h.connect()
-		now := time.Now().UnixMilli()
 		r.send(inStream("other", 7, relay.Message{First: 1, Body: []byte("one\ntwo\nthree\nfour\nfive\n"),
-			Segments: []relay.Segment{{Room: "", Lines: 2, At: now}, {Room: "lobby", Lines: 1, At: now}, {Room: "", Lines: 1, At: now}, {Room: "lobby", Lines: 1, At: now}}}.Encode()))
+			Segments: []relay.Segment{{Room: "", Lines: 2}, {Room: "lobby", Lines: 1}, {Room: "", Lines: 1}, {Room: "lobby", Lines: 1}}}.Encode()))
 		h.expectSaid("", "one", "two", "four")
 		h.expectSaid("lobby", "three", "five")
 		h.expectHello(relay.Cursor{Seq: 7}, false)
@@ -32,10 +32,18 @@ func TestLinesOfOtherChats(t *testing.T) {
 		r.say(r.hello.Origin, 1, "said here")
 		h.expectSaid("")
 		r.send(relay.Message{Cursor: &relay.Cursor{Seq: 9, Time: 3}})
-		synctest.Wait()
 		h.expectHello(relay.Cursor{Seq: 9, Time: 3}, false)
-		if got, want := h.server.Delivered(), map[string]once.Mark{"other": 6, "third": 1}; len(got) != 2 || got["other"].Number != want["other"] || got["third"].Number != want["third"] {
-			t.Errorf("delivered: got %v, want %v", got, want)
+		for n, message := range []string{
+			"hello", "{}", `{"people":{"":5}}`, "{}\nlines of no room\n", strings.Repeat("x", 1000),
+			`{"first":1,"said":[{"room":"","lines":2}]}` + "\none\n", `{"first":1,"said":[{"room":"","lines":1}]}` + "\none\ntwo\n",
+		} {
+			r.send(inStream("strange", uint64(n+10), []byte(message)))
+			h.expectHello(relay.Cursor{Seq: uint64(n + 10)}, false)
+		}
+		r.send(linesAt(0, "later", "other", 5, "five", "six", "eight"))
+		h.expectSaid("later", "eight")
+		if got := h.server.Delivered(); len(got) != 2 || got["other"].Number != 7 || got["third"].Number != 1 {
+			t.Errorf("delivered: got %v, want other 7, third 1", got)
 		}
 		h.expectCount("lines missed", &h.counters.RelayMissed, 0)
 	})
@@ -60,37 +68,22 @@ func TestTwoRelaysAtOnce(t *testing.T) {
 	})
 }
 
-// The marks for a room that is opened later cover everything that was delivered before, so the room does not
-// say it.
-func TestRoomOpenedLater(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		r := h.connect()
-		r.say("other", 1, "one", "two")
-		h.expectSaid("", "one", "two")
-		delete(h.chat.rooms, "")
-		r.say("other", 1, "one", "two", "three")
-		h.expectSaid("", "three")
-	})
-}
-
 // Missing lines of an origin are counted once, over all rooms. Those before its first line are unknown.
 func TestMissingLines(t *testing.T) {
 	seen := once.Marks{"restored": {Number: 5, At: 946684800000}} // when a bubble begins
 	inBubble(t, Options{Seen: seen}, func(t *testing.T, h *harness) {
 		one, two := h.connect(), h.connect()
 		for _, test := range []struct {
-			relay  *fakeRelay
-			room   string
-			origin string
-			first  uint64
-			missed int64 // by then
+			relay        *fakeRelay
+			room, origin string
+			first        uint64
+			missed       int64 // by then
 		}{
 			{one, "", "other", 5, 0}, {one, "", "other", 6, 0}, {one, "", "third", 1000, 0}, {one, "", "other", 10, 3},
 			{one, "", "other", 11, 3}, {one, "", "third", 1002, 4}, {one, "lobby", "other", 12, 4},
-			{two, "", "other", 10, 4}, {two, "", "other", 13, 4}, {one, "", "other", 13, 4},
-			{one, "", "restored", 8, 6},
+			{two, "", "other", 10, 4}, {two, "", "other", 13, 4}, {one, "", "other", 13, 4}, {one, "", "restored", 8, 6},
 		} {
-			test.relay.send(linesOf(test.room, test.origin, test.first, "hello"))
+			test.relay.send(linesAt(0, test.room, test.origin, test.first, "hello"))
 			h.expectCount(fmt.Sprintf("lines missed at %s %d", test.origin, test.first), &h.counters.RelayMissed, test.missed)
 		}
 		if got := h.server.Delivered()["restored"].Number; got != 8 {
@@ -99,106 +92,54 @@ func TestMissingLines(t *testing.T) {
 	})
 }
 
-// A message of the JetStream stream that can't be read is skipped.
-func TestSkippedMessages(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		r := h.connect()
-		for n, message := range []string{
-			"hello", "{}", "null", "[]\n", `{"people":{"":5}}`, "{}\nlines of no room\n",
-			`{"first":1,"said":[{"room":"","lines":1}]}`,
-			`{"first":1,"said":[{"room":"","lines":2}]}` + "\none\n",
-			`{"first":1,"said":[{"room":"","lines":1}]}` + "\none\ntwo\n",
-			`{"first":1,"said":[{"room":"","lines":1}]}` + "\nno line break",
-			`{"first":1,"said":[{"room":"","lines":0},{"room":"","lines":1}]}` + "\none\n",
-			`{"first":1,"said":[{"room":"","lines":2},{"room":"","lines":-1}]}` + "\none\n",
-			`{"first":1,"said":[{"room":"","lines":9223372036854775807},{"room":"","lines":-9223372036854775806}]}` + "\none\n",
-			`{"said":[{"room":"","lines":1}]}` + "\none\n", // lines are numbered from 1
-			strings.Repeat("x", 1000),
-		} {
-			seq := uint64(n + 1)
-			r.send(inStream("strange", seq, []byte(message)))
-			synctest.Wait()
-			h.expectHello(relay.Cursor{Seq: seq}, false)
-		}
-		r.say("strange", 100, "hello")
-		h.expectSaid("", "hello")
-		h.expectCount("lines missed", &h.counters.RelayMissed, 0)
-	})
-}
-
-// Lines get a time only if they were said 1 s ago or earlier.
-func TestTimes(t *testing.T) {
-	now := time.UnixMilli(1_000_000)
-	for _, test := range []struct{ at, want int64 }{
-		{1_000_000, 0}, {999_001, 0}, {998_999, 998_999}, {1, 1}, {0, 0}, {-1, 0}, {-1 << 63, 0}, {1_000_001, 0}, {1<<63 - 1, 0},
-	} {
-		m := relay.Message{First: 1, Segments: []relay.Segment{{Lines: 1, At: test.at}}, Body: []byte("x\n")}
-		for part := range parts("other", m, now) {
-			if part.At != test.want {
-				t.Errorf("said at %d: got time %d at %d, want %d", test.at, part.At, now.UnixMilli(), test.want)
-			}
-		}
-	}
-}
-
 // Parts have at most 64 KiB or a single line, and their lines keep their rooms, numbers and order. Invalid
-// UTF-8 becomes U+FFFD before the lines are cut, because that makes them longer.
+// UTF-8 becomes U+FFFD before the lines are cut, because that makes them longer. Lines get a time only if they were
+// said 1 s ago or earlier.
 func TestParts(t *testing.T) {
 	long, half := strings.Repeat("x", 64<<10)+"\n", strings.Repeat("y", 32<<10-1)+"\n"
+	third := strings.Repeat("\xffx", 1<<13) + "\n" // of 16 KiB, and 32 KiB when it is valid
 	for _, test := range []struct {
 		text string
 		want []string
 	}{
-		{"\n", []string{"\n"}},
 		{"\n\na\n\n", []string{"\n\na\n\n"}},
 		{"\x00\r\t\u2028 <&>\n", []string{"\x00\r\t\u2028 <&>\n"}},
-		{"\xff\n", []string{"\uFFFD\n"}},
 		{"a\xc3\n\xa4b\n\xed\xa0\x80\n", []string{"a\uFFFD\n\uFFFDb\n\uFFFD\n"}},
 		{"\n" + long + "\n" + half + half + "\n" + half + long + long, []string{"\n", long, "\n" + half, half + "\n", half, long, long}},
-		{strings.Repeat("\xffx", 1<<15) + "\n", []string{strings.Repeat("\uFFFDx", 1<<15) + "\n"}},
-		{strings.Repeat(strings.Repeat("\xffx", 1<<13)+"\n", 2), slices.Repeat([]string{strings.Repeat("\uFFFDx", 1<<13) + "\n"}, 2)[:2]},
+		{third + third + third, slices.Repeat([]string{strings.ToValidUTF8(third, "\uFFFD")}, 3)},
 	} {
-		lines := strings.Count(test.text, "\n")
-		m := relay.Message{
-			First:    7,
-			Segments: []relay.Segment{{Room: "", Lines: lines}, {Room: "lobby", Lines: 1}},
-			Body:     []byte(test.text + "lobby\n"),
+		m := relay.Message{First: 7, Body: []byte(test.text + "lobby\n"),
+			Segments: []relay.Segment{{Room: "", Lines: strings.Count(test.text, "\n")}, {Room: "lobby", Lines: 1}}}
+		want, number := []Part(nil), uint64(7)
+		for _, text := range test.want {
+			want = append(want, Part{"", "other", number, uint64(strings.Count(text, "\n")), []byte(text), 0})
+			number += want[len(want)-1].Count
 		}
-		var got []string
-		next := uint64(7)
-		for part := range parts("other", m, time.Now()) {
-			if part.First != next || part.Origin != "other" || part.Count != uint64(strings.Count(string(part.Text), "\n")) {
-				t.Errorf("%.50q: got %s %d, %d lines; want other %d", test.text, part.Origin, part.First, part.Count, next)
-			}
-			if wantRoom := map[bool]string{true: "lobby"}[next == m.Next()-1]; part.Room != wantRoom {
-				t.Errorf("%.50q: line %d is in room %q, want %q", test.text, next, part.Room, wantRoom)
-			}
-			next += part.Count
-			got = append(got, string(part.Text))
+		want = append(want, Part{"lobby", "other", number, 1, []byte("lobby\n"), 0})
+		if got := slices.Collect(parts("other", m, time.Now())); !reflect.DeepEqual(got, want) {
+			t.Errorf("%.50q: got %.300v, want %.300v", test.text, got, want)
 		}
-		if want := append(test.want, "lobby\n"); strings.Join(got, "") != strings.Join(want, "") || next != m.Next() {
-			t.Errorf("%.50q: got %.200q, want %.200q", test.text, got, want)
-		} else if !slices.Equal(got, want) && len(test.text) < 1<<15 {
-			t.Errorf("%.50q: got parts %.200q, want %.200q", test.text, got, want)
+	}
+	for at, want := range map[int64]int64{
+		1_000_000: 0, 999_001: 0, 998_999: 998_999, 1: 1, 0: 0, -1: 0, -1 << 63: 0, 1_000_001: 0, 1<<63 - 1: 0,
+	} {
+		m := relay.Message{First: 1, Segments: []relay.Segment{{Lines: 1, At: at}}, Body: []byte("x\n")}
+		if got := slices.Collect(parts("other", m, time.UnixMilli(1_000_000))); len(got) != 1 || got[0].At != want {
+			t.Errorf("said at %d: got %+v at 1000000, want time %d", at, got, want)
 		}
 	}
 }
 
-// Lines for a room that can't be opened are counted as missed, and the cursor moves on.
+// Lines for a room that can't be opened are counted as missed, once, and the cursor moves on.
 func TestNoRoom(t *testing.T) {
 	inBubble(t, Options{History: 1}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(_ context.Context, p Part) error {
-			if p.Room == "full" {
-				return fmt.Errorf("no: %w", ErrNoRoom)
-			}
-			return nil
-		}
 		r := h.connect()
 		for n := range uint64(3) { // of which two are only marked
-			r.sayBacklog("full", hourAgo(), "other", n+1, "hello")
+			r.sayBacklog("full", "other", n+1, "hello")
 		}
-		r.send(linesOf("full", "other", 4, "a", "b"))
-		r.send(linesOf("full", "other", 4, "a", "b")) // again, as over a second relay
+		for range 2 { // as over two relays
+			r.send(linesAt(0, "full", "other", 4, "a", "b"))
+		}
 		r.say("other", 6, "hello")
 		h.expectSaid("", "hello")
 		h.expectCount("lines missed", &h.counters.RelayMissed, 1+2)
@@ -210,29 +151,22 @@ func TestNoRoom(t *testing.T) {
 }
 
 // When the chat is stopping, its lines are dropped without an error, and no connection delivers anything or
-// moves the cursor from then on. Local lines still go out.
+// moves the cursor from then on. A backlog comes again after a restart. Local lines still go out.
 func TestStopping(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
+		h.refuse = func(context.Context, Part) error { return fmt.Errorf("no: %w", ErrStopping) }
 		one, two := h.connect(), h.connect()
-		one.say("other", 1, "one")
-		h.expectSaid("", "one")
-		stopping := true
-		h.chat.refuse = func(context.Context, Part) error {
-			if stopping {
-				return fmt.Errorf("no: %w", ErrStopping)
-			}
-			return nil
-		}
+		one.sayBacklog("", "other", 1, "one")
 		one.say("other", 2, "two")
 		synctest.Wait()
-		stopping = false // which the Server must not notice
+		h.refuse = nil // which the Server must not notice
 		one.say("other", 3, "three")
 		two.say("other", 2, "two")
 		two.send(relay.Message{Cursor: &relay.Cursor{Seq: 9}})
 		h.expectSaid("")
-		h.expectHello(relay.Cursor{Seq: 1}, false)
-		if got := h.server.Delivered()["other"].Number; got != 1 {
-			t.Errorf("delivered: got %d, want 1", got)
+		h.expectHello(relay.Cursor{}, true)
+		if got := h.server.Delivered(); len(got) > 0 {
+			t.Errorf("delivered: got %v, want nothing", got)
 		}
 		h.publish("", "the last line")
 		one.ask(1, 1<<20)
@@ -241,27 +175,11 @@ func TestStopping(t *testing.T) {
 	})
 }
 
-// A backlog that ends while the chat is stopping comes again after a restart.
-func TestStoppingWithBacklog(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(context.Context, Part) error { return ErrStopping }
-		r := h.connect()
-		r.sayBacklog("", hourAgo(), "other", 1, "one")
-		r.say("other", 2, "two")
-		synctest.Wait()
-		h.expectHello(relay.Cursor{}, true)
-		if got := h.server.Delivered(); len(got) != 0 {
-			t.Errorf("delivered: got %v, want nothing", got)
-		}
-		h.expectCount("relays", &h.counters.Relays, 1)
-	})
-}
-
 // A connection that ends while it delivers a part delivers nothing after it, and does not move the cursor.
 func TestConnectionEndsDuringDelivery(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
 		var refused []string
-		h.chat.refuse = func(ctx context.Context, p Part) error {
+		h.refuse = func(ctx context.Context, p Part) error {
 			refused = append(refused, p.Room)
 			<-ctx.Done()
 			return ctx.Err()
@@ -271,18 +189,137 @@ func TestConnectionEndsDuringDelivery(t *testing.T) {
 		r.send(inStream("other", 1, relay.Message{First: 1, Body: []byte("one\ntwo\n"),
 			Segments: []relay.Segment{{Room: "a", Lines: 1}, {Room: "b", Lines: 1}}}.Encode()))
 		synctest.Wait()
-		r.hangUp()
+		r.conn.Close()
 		time.Sleep(10 * time.Second) // until a report of people can't be sent
 		h.expectCount("relays", &h.counters.Relays, 0)
 		if !slices.Equal(refused, []string{"a"}) {
 			t.Errorf("got parts for %q, want only one for room a", refused)
 		}
-		h.chat.refuse = nil
-		h.expectHello(relay.Cursor{}, false)
-		r = h.connect()
-		r.send(inStream("other", 1, relay.Message{First: 1, Body: []byte("one\ntwo\n"),
-			Segments: []relay.Segment{{Room: "a", Lines: 1}, {Room: "b", Lines: 1}}}.Encode()))
-		h.expectSaid("a", "one")
-		h.expectSaid("b", "two")
+		h.expectHello(relay.Cursor{}, true)
+	})
+}
+
+// A backlog holds at least the last lines of each room, and all lines since the chat started. Of the others
+// it keeps the last numbers, for the marks.
+func TestBacklogAdd(t *testing.T) {
+	text := []byte("text")
+	for _, test := range []struct {
+		name    string
+		history uint64
+		parts   []Part
+		want    []string // room, origin, first number, and ! if the room only marks the lines
+	}{
+		{"less than the history", 3, []Part{{"", "a", 1, 1, text, 5}, {"", "a", 2, 1, text, 5}}, []string{":a 1", ":a 2"}},
+		{"more than the history", 2, []Part{{"", "a", 1, 1, text, 5}, {"", "a", 2, 1, text, 5}, {"", "a", 3, 1, text, 5}, {"", "a", 4, 1, text, 5}},
+			[]string{":a 2!", ":a 3", ":a 4"}},
+		{"whole parts", 3, []Part{{"", "a", 1, 2, text, 5}, {"", "a", 3, 2, text, 5}, {"", "a", 5, 2, text, 5}}, []string{":a 1!", ":a 3", ":a 5"}},
+		{"no history", 0, []Part{{"", "a", 1, 2, text, 5}, {"", "a", 3, 2, text, 5}}, []string{":a 1!", ":a 3"}},
+		{"since the start", 1, []Part{{"", "a", 1, 1, text, 999}, {"", "a", 2, 1, text, 1000}, {"", "a", 3, 1, text, 0}, {"", "a", 4, 1, text, 1001}},
+			[]string{":a 1!", ":a 2", ":a 3", ":a 4"}},
+		{"several origins", 1, []Part{{"", "a", 1, 1, text, 5}, {"", "b", 1, 1, text, 5}, {"", "a", 2, 1, text, 5}, {"", "b", 2, 1, text, 5}},
+			[]string{":a 2!", ":b 1!", ":b 2"}},
+		{"several rooms", 1, []Part{{"", "a", 1, 1, text, 5}, {"x", "a", 2, 1, text, 5}, {"x", "a", 3, 1, text, 5}, {"", "a", 4, 1, text, 5}},
+			[]string{":a 1!", ":a 4", "x:a 2!", "x:a 3"}},
+	} {
+		b := make(backlog)
+		for _, part := range test.parts {
+			b.add(part, test.history, 1000)
+		}
+		var got []string
+		for _, part := range b.take() {
+			marked := map[bool]string{true: "!"}[part.Text == nil]
+			got = append(got, fmt.Sprint(part.Room, ":", part.Origin, " ", part.First, marked))
+		}
+		if slices.Sort(got); !slices.Equal(got, test.want) || len(b) > 0 {
+			t.Errorf("%s: got %q and left %d rooms, want %q", test.name, got, len(b), test.want)
+		}
+	}
+}
+
+// A backlog is delivered at its end. Without an end, the cursor stays and the relay sends it again. Old lines
+// beyond the history are not said, even if they come again. All lines since the start of the chat are said.
+func TestBacklog(t *testing.T) {
+	inBubble(t, Options{History: 3}, func(t *testing.T, h *harness) {
+		since := time.Now().Add(-59 * time.Second).UnixMilli() // clocks may differ by a minute
+		time.Sleep(5 * time.Minute)
+		broken := h.connect()
+		broken.sayBacklog("", "other", 1, wstest.Numbered(1, 5)...)
+		broken.conn.Close()
+		r := h.connect()
+		r.sayBacklog("", "early", 1, "early")
+		for n, line := range wstest.Numbered(1, 10) {
+			r.sayBacklog("", "other", uint64(n+1), line)
+		}
+		r.sayBacklog("lobby", "other", 10, "line 10")
+		r.sayBacklog("", "third", 1, "of a third")
+		for n, line := range wstest.Numbered(0, 10) {
+			m := linesAt(since, "since", "fourth", uint64(n+1), line)
+			m.Backlog = true
+			r.send(m)
+		}
+		h.expectSaid("")
+		h.expectHello(relay.Cursor{}, true)
+		end := relay.Cursor{Seq: 111, Time: 10}
+		r.send(relay.Message{Origin: "other", Cursor: &end})
+		h.expectSaid("", "line 8", "line 9", "of a third")
+		h.expectSaid("lobby", "line 10")
+		h.expectSaid("since", wstest.Numbered(0, 10)...)
+		h.expectHello(end, false)
+		r.say("other", 1, wstest.Numbered(1, 10)...)
+		r.say("early", 1, "early")
+		r.say("other", 11, "line 11")
+		h.expectSaid("", "line 11")
+		r.send(linesAt(1, "later", "other", 5, "line 5")) // for a room that is opened now
+		h.expectSaid("later")
+		h.expectCount("lines missed", &h.counters.RelayMissed, 0)
+	})
+}
+
+// Of two relays, the first one to end its backlog delivers it. The other one must connect again, and
+// continues from the first one's cursor. Lines that only the other one had are not marked as delivered.
+func TestTwoBacklogs(t *testing.T) {
+	inBubble(t, Options{History: 256}, func(t *testing.T, h *harness) {
+		one, two := h.connect(), h.connect()
+		one.sayBacklog("", "other", 1, "one")
+		two.sayBacklog("", "other", 1, "one", "two", "three")
+		two.sayBacklog("", "third", 1, "third")
+		end := two.discard()
+		one.say("other", 2, "two") // the end of a backlog may have lines
+		h.expectSaid("", "one", "two")
+		if got := h.server.Delivered(); len(got) != 1 || got["other"].Number != 2 {
+			t.Errorf("delivered: got %v, want other 2", got)
+		}
+		two.say("other", 4, "four")
+		<-end
+		h.expectHello(relay.Cursor{Seq: 2}, false)
+		h.connect().send(linesAt(0, "opened later", "other", 3, "three"))
+		h.expectSaid("opened later", "three")
+	})
+}
+
+// While one relay's backlog is delivered, other relays wait, and may disconnect.
+func TestWaitingForABacklog(t *testing.T) {
+	inBubble(t, Options{History: 256}, func(t *testing.T, h *harness) {
+		resume := make(chan struct{})
+		h.refuse = func(context.Context, Part) error {
+			<-resume
+			return nil
+		}
+		one, two, three := h.connect(), h.connect(), h.connect()
+		for _, r := range []*fakeRelay{one, two, three} {
+			r.discard()
+		}
+		one.sayBacklog("", "other", 1, "one")
+		one.say("other", 2, "two")
+		synctest.Wait()
+		two.say("other", 1, "one", "two", "three")
+		three.say("other", 1, "one", "two", "three")
+		synctest.Wait()
+		three.conn.Close()
+		time.Sleep(10 * time.Second) // until a report of people can't be sent
+		h.expectCount("relays", &h.counters.Relays, 2)
+		h.expectSaid("")
+		close(resume)
+		h.expectSaid("", "one", "two", "three")
 	})
 }

@@ -13,31 +13,23 @@ import (
 // savedState is the header of a snapshot, which is a line of JSON. The lines of the outbox follow it. Its
 // keys are those of messages between a chat and its relay, and "heard".
 type savedState struct {
-	Chat     savedChat       `json:"hello"`
+	Chat struct {
+		relay.Hello            // without Backlog
+		Delivered   once.Marks `json:"heard,omitempty"` // last line handed to a Hub, by origin
+	} `json:"hello"`
 	First    uint64          `json:"first"`          // number of the first line in the outbox, or of the next line
 	Segments []relay.Segment `json:"said,omitempty"` // of the lines in the outbox
-}
-
-// savedChat is what other chats know of this one, and this one of them.
-type savedChat struct {
-	Origin    string       `json:"origin"`
-	Asked     uint64       `json:"asked"`           // highest number that a relay has asked for
-	Cursor    relay.Cursor `json:"position"`        // the rooms have all lines up to this message
-	Delivered once.Marks   `json:"heard,omitempty"` // last line handed to a Hub, by origin
 }
 
 // Snapshot returns the state with which the Server of the next run continues. It must be called after Serve
 // has returned. Only one run may use the state, because two runs would give the same numbers to different
 // lines.
 func (s *Server) Snapshot() []byte {
-	held, asked := s.outbox.Snapshot()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	header, err := json.Marshal(savedState{
-		Chat:     savedChat{s.origin, asked, s.cursor, s.delivered},
-		First:    held.First,
-		Segments: held.Segments,
-	})
+	held, _ := s.outbox.Snapshot()
+	saved := savedState{First: held.First, Segments: held.Segments}
+	saved.Chat.Hello, saved.Chat.Delivered = *s.hello(), s.Delivered()
+	saved.Chat.Backlog = false
+	header, err := json.Marshal(saved)
 	if err != nil {
 		panic(err) // it consists of strings and numbers alone
 	}
@@ -48,13 +40,14 @@ func (s *Server) Snapshot() []byte {
 func (s *Server) restore(snapshot []byte) error {
 	header, text, _ := bytes.Cut(snapshot, []byte{'\n'})
 	var saved savedState
-	if err := json.Unmarshal(header, &saved); err != nil {
-		return fmt.Errorf("not a snapshot: %w", err)
+	err := json.Unmarshal(header, &saved)
+	if err == nil && saved.Chat.Origin == "" {
+		err = errors.New("it has no origin")
 	}
-	if saved.Chat.Origin == "" {
-		return errors.New("not a snapshot: it has no origin")
+	var outbox *relay.Outbox
+	if err == nil {
+		outbox, err = relay.RestoreOutbox(relay.Message{First: saved.First, Segments: saved.Segments, Body: text}, saved.Chat.Asked)
 	}
-	outbox, err := relay.RestoreOutbox(relay.Message{First: saved.First, Segments: saved.Segments, Body: text}, saved.Chat.Asked)
 	if err != nil {
 		return fmt.Errorf("not a snapshot: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/relay"
+	"example.com/chat/internal/wstest"
 )
 
 // saved is a snapshot. Earlier versions of the chat can read it, and theirs had the key "backlog", too.
@@ -34,16 +35,16 @@ func TestSnapshotFormat(t *testing.T) {
 // otherwise.
 func TestDamagedSnapshot(t *testing.T) {
 	for name, damaged := range map[string]string{
-		"empty":             "",
-		"no JSON":           "hello\n",
-		"cut in the header": saved[:50],
-		"cut in the lines":  saved[:len(saved)-3],
-		"more lines":        saved + "four\n",
-		"other JSON":        `{"people":{}}`,
-		"no origin":         strings.Replace(saved, "ORIGIN", "", 1),
-		"no first number":   strings.Replace(saved, `"first":1`, `"first":0`, 1),
-		"a huge number":     strings.Replace(saved, `"first":1`, `"first":4611686018427387905`, 1),
-		"a later ask":       strings.Replace(saved, `"asked":2`, `"asked":5`, 1),
+		"none, as after a crash": "",
+		"no JSON":                "hello\n",
+		"cut in the header":      saved[:50],
+		"cut in the lines":       saved[:len(saved)-3],
+		"more lines":             saved + "four\n",
+		"other JSON":             `{"people":{}}`,
+		"no origin":              strings.Replace(saved, "ORIGIN", "", 1),
+		"no first number":        strings.Replace(saved, `"first":1`, `"first":0`, 1),
+		"a huge number":          strings.Replace(saved, `"first":1`, `"first":4611686018427387905`, 1),
+		"a later ask":            strings.Replace(saved, `"asked":2`, `"asked":5`, 1),
 	} {
 		s := New(nil, Options{Saved: []byte(damaged)})
 		if s.origin == "ORIGIN" || s.origin == "" || s.cursor != (relay.Cursor{}) || len(s.delivered) > 0 || s.outbox.Unasked() > 0 {
@@ -56,54 +57,31 @@ func TestDamagedSnapshot(t *testing.T) {
 // After a stop and a start with the snapshot, a Server has its numbers, cursor, marks, and the lines that no
 // relay has asked for. It wants a backlog, and counts lines that are missing since the stop.
 func TestRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := start(t, Options{})
+	inBubble(t, Options{}, func(t *testing.T, h *harness) {
 		h.publish("", "one", "two")
 		h.publish("lobby", "three")
 		r := h.connect()
 		origin := r.hello.Origin
 		r.discard()
 		r.ask(3, 1<<20)
+		r.say("third", 1, "x")
 		r.say("other", 7, "a", "b", "c")
 		synctest.Wait()
 		h.stop()
 
-		h = start(t, Options{Saved: h.server.Snapshot()})
+		h = start(t, Options{Saved: h.server.Snapshot()}, wstest.NewListener())
 		r = h.connect()
 		if want := (relay.Hello{Origin: origin, Asked: 3, Cursor: relay.Cursor{Seq: 7}, Backlog: true}); r.hello != want {
 			t.Errorf("hello: got %+v, want %+v", r.hello, want)
 		}
-		r.ask(3, 1<<20)
-		r.expect("3 lobby: three")
 		h.publish("", "four")
+		r.ask(3, 1<<20)
+		r.expect("3 lobby: three", "4 : four")
 		r.ask(0, 1<<20)
 		r.expect("1 : one", "2 : two", "3 lobby: three", "4 : four")
 		r.say("other", 8, "b", "c", "d")
 		h.expectSaid("", "d")
-		r.say("other", 13, "after two missing lines")
+		r.say("third", 4, "after two missing lines")
 		h.expectCount("lines missed", &h.counters.RelayMissed, 2)
-		r.discard()
-		h.stop()
-
-		h = start(t, Options{Saved: h.server.Snapshot()})
-		r = h.connect()
-		r.ask(3, 1<<20)
-		r.expect("3 lobby: three", "4 : four")
-	})
-}
-
-// Without a snapshot, as after a crash, a Server is another origin that has said nothing.
-func TestCrash(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := start(t, Options{})
-		origin := h.connect().hello.Origin
-		h = start(t, Options{})
-		h.publish("", "hello")
-		r := h.connect()
-		if r.hello.Origin == origin || r.hello.Asked != 1 || r.hello.Cursor != (relay.Cursor{}) {
-			t.Errorf("hello after a crash: got %+v, want another origin than %s", r.hello, origin)
-		}
-		r.ask(0, 1<<20)
-		r.expect("1 : hello")
 	})
 }

@@ -61,7 +61,7 @@ var (
 )
 
 // Chat is the chat that a Server connects with other chats. Several goroutines call its methods at the same
-// time, but never while they hold a lock of the Server.
+// time, but only one of them calls Deliver. The methods may call Publish and Delivered.
 type Chat interface {
 	// Deliver hands p to the Hub of its room, opening the room if needed, and waits until the Hub has it. It
 	// returns nil, ErrStopping, ErrNoRoom or ctx.Err(). After ErrStopping the Server delivers nothing else.
@@ -113,27 +113,28 @@ type Server struct {
 	chat     Chat
 	counters *metrics.Counters
 	log      *slog.Logger // limited
-	history  int
+	history  uint64
 	origin   string // names this chat to other chats until it crashes or starts without Saved
 	began    int64  // start of this chat less clockSkew, in milliseconds since 1970
 	outbox   *relay.Outbox
 
-	// turn holds a value while a connection delivers a backlog, or checks whether one was delivered. It is a
-	// channel because a connection that ends must not wait for it.
+	conns sync.WaitGroup // of relays
+
+	// turn holds a value while a connection processes a message of the JetStream stream. It is a channel
+	// because a connection that ends must not wait for it.
 	turn chan struct{}
 
-	conns sync.WaitGroup // of relays; only enter adds to it
+	// Guarded by turn.
+	stopping bool       // Deliver has returned ErrStopping, so cursor and delivered are final
+	seen     once.Marks // last line received from each origin
+	dropped  once.Marks // last line dropped because its room can't be opened, by origin
 
 	mu sync.Mutex // never held during a call of chat
 
-	// Guarded by mu.
-	closed       bool                // no further relay may connect
-	stopping     bool                // Deliver has returned ErrStopping, so cursor and delivered are final
+	// Guarded by mu. Only the connection with the turn changes the first three.
 	wantsBacklog bool                // no backlog has been delivered
 	cursor       relay.Cursor        // the Hubs have all lines up to this message of the JetStream stream
-	seen         once.Marks          // last line received from each origin
 	delivered    once.Marks          // last line handed to a Hub, by origin
-	dropped      once.Marks          // last line dropped because its room can't be opened, by origin
 	people       map[string]presence // at other chats, by origin
 }
 
@@ -143,7 +144,7 @@ func New(chat Chat, o Options) *Server {
 		chat:         chat,
 		counters:     o.Counters,
 		log:          slog.New(ratelimit.NewHandler(slog.Default().Handler(), ratelimit.New(logBurst, logPeriod), maxLogged)),
-		history:      o.History,
+		history:      uint64(o.History),
 		origin:       rand.Text(),
 		began:        time.Now().Add(-clockSkew).UnixMilli(),
 		outbox:       relay.NewOutbox(),
@@ -155,10 +156,8 @@ func New(chat Chat, o Options) *Server {
 		people:       make(map[string]presence),
 	}
 	s.seen.Merge(o.Seen)
-	if len(o.Saved) > 0 {
-		if err := s.restore(o.Saved); err != nil {
-			slog.Warn("saved state of the relay is not used", "err", err)
-		}
+	if err := s.restore(o.Saved); err != nil && len(o.Saved) > 0 {
+		slog.Warn("saved state of the relay is not used", "err", err)
 	}
 	return s
 }
@@ -170,7 +169,13 @@ func Listen(address string) (net.Listener, error) {
 	if !isUnix {
 		return net.Listen("tcp", address)
 	}
-	removeStale(path)
+	// Only ECONNREFUSED shows that nobody listens. A process that is too busy to accept connections causes
+	// another error.
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+	} else if info, statErr := os.Lstat(path); errors.Is(err, syscall.ECONNREFUSED) && statErr == nil && info.Mode().Type() == os.ModeSocket {
+		os.Remove(path)
+	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, err
@@ -182,54 +187,25 @@ func Listen(address string) (net.Listener, error) {
 	return l, nil
 }
 
-// removeStale removes a Unix socket that a process left behind. Only ECONNREFUSED shows that nobody listens:
-// a process that is too busy to accept connections causes another error.
-func removeStale(path string) {
-	conn, err := net.Dial("unix", path)
-	if err == nil {
-		conn.Close()
-		return
-	}
-	info, statErr := os.Lstat(path)
-	if errors.Is(err, syscall.ECONNREFUSED) && statErr == nil && info.Mode().Type() == os.ModeSocket {
-		os.Remove(path)
-	}
-}
-
 // Serve serves relays on l, which it closes, until ctx is done. The caller must cancel ctx only after all
 // Hubs have stopped. Serve then waits up to relayWait until a relay has asked for the last lines, and closes
 // the connections.
 func (s *Server) Serve(ctx context.Context, l net.Listener) {
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
-	defer disconnect()
 	mux := http.NewServeMux()
 	mux.Handle("GET /relay", websocket.Server{
-		Handshake: checkRelay,
-		Handler:   func(socket *websocket.Conn) { s.serveConn(connected, socket) },
+		Handshake: func(_ *websocket.Config, r *http.Request) error {
+			if r.Header.Get("Origin") != relay.OriginHeader {
+				return errors.New("not a relay")
+			}
+			return nil
+		},
+		Handler: func(socket *websocket.Conn) { s.serveConn(connected, socket) },
 	})
 	server := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second}
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(l) })
 
-	s.tick(ctx)
-	s.waitForRelay()
-	s.close()
-	disconnect()
-	server.Close()
-	serving.Wait()
-	s.conns.Wait()
-}
-
-// checkRelay refuses a client that is not a relay.
-func checkRelay(_ *websocket.Config, r *http.Request) error {
-	if r.Header.Get("Origin") != relay.OriginHeader {
-		return errors.New("not a relay")
-	}
-	return nil
-}
-
-// tick does the regular work, once a second, until ctx is done.
-func (s *Server) tick(ctx context.Context) {
 	ticks := time.NewTicker(time.Second)
 	defer ticks.Stop()
 	for ctx.Err() == nil {
@@ -240,6 +216,13 @@ func (s *Server) tick(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+	s.waitForRelay()
+	s.mu.Lock()
+	disconnect() // from now on serveConn adds nothing to conns
+	s.mu.Unlock()
+	server.Close()
+	serving.Wait()
+	s.conns.Wait()
 }
 
 // waitForRelay waits up to relayWait until a relay has asked for all lines. By asking for the next line, a
@@ -251,29 +234,6 @@ func (s *Server) waitForRelay() {
 	if n := s.outbox.Unasked(); n > 0 {
 		slog.Warn("no relay has asked for the last lines: they go out after a restart with the same -state", "lines", n)
 	}
-}
-
-// enter counts a connection, which must leave, unless the Server is closed.
-func (s *Server) enter() (ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.conns.Add(1)
-	s.counters.Relays.Add(1)
-	return true
-}
-
-func (s *Server) leave() {
-	s.counters.Relays.Add(-1)
-	s.conns.Done()
-}
-
-func (s *Server) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
 }
 
 // Publish adds local lines of a room, each ended by '\n', to the outbox, which owns text. It returns this chat's

@@ -10,91 +10,51 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/net/websocket"
-
-	"example.com/chat/internal/metrics"
-	"example.com/chat/internal/relay"
 )
 
-// A stopping Server waits up to 5 s until a relay has asked for the number after the last line.
-func TestStopWaitsForTheRelay(t *testing.T) {
-	for _, test := range []struct {
-		name     string
-		said     bool
-		asks     bool // for the next line, a second after the stop
+// A stopping Server waits up to 5 s until a relay has asked for the number after the last line. It cuts off a relay
+// that does not read within another second, and does not wait for a Hub.
+func TestStop(t *testing.T) {
+	for name, test := range map[string]struct {
+		said     bool               // a line here, or else one of another chat
+		relay    func(r *fakeRelay) // what the relay does during the stop, before it reads what else comes
 		from, to time.Duration
 	}{
-		{"nothing was said", false, false, 0, 0},
-		{"the relay has all", true, true, time.Second, 1100 * time.Millisecond},
-		{"the relay does not ask", true, false, 5 * time.Second, 5100 * time.Millisecond},
+		"a line is being delivered": {false, func(*fakeRelay) {}, 0, 0},
+		"the relay has all":         {true, func(r *fakeRelay) { time.Sleep(time.Second); r.ask(2, 1) }, time.Second, 1100 * time.Millisecond},
+		"the relay does not ask":    {true, func(r *fakeRelay) { r.ask(1, 1); r.expect("1 : one") }, 5 * time.Second, 5100 * time.Millisecond},
+		"the relay does not read":   {true, func(r *fakeRelay) { r.ask(1, 1); time.Sleep(time.Minute) }, 5900 * time.Millisecond, 6100 * time.Millisecond},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, func(t *testing.T, h *harness) {
+				h.refuse = func(ctx context.Context, _ Part) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}
 				r := h.connect()
 				if test.said {
-					h.publish("", "one", "two")
+					h.publish("", "one")
+				} else {
+					r.say("other", 1, "hello")
 				}
+				synctest.Wait()
 				began := time.Now()
-				stopped := make(chan time.Duration)
-				go func() {
-					h.stop()
-					stopped <- time.Since(began)
-				}()
-				if test.said {
-					time.Sleep(time.Second)
-					r.ask(1, 1<<20)
-					r.expect("1 : one", "2 : two")
-				}
-				if test.asks {
-					r.ask(3, 1<<20)
-				}
-				r.discard()
-				if took := <-stopped; took < test.from || took > test.to {
+				var relaying sync.WaitGroup
+				relaying.Go(func() { test.relay(r); <-r.discard() })
+				h.stop()
+				if took := time.Since(began); took < test.from || took > test.to {
 					t.Errorf("stopped after %v, want %v to %v", took, test.from, test.to)
 				}
+				relaying.Wait()
+				h.expectSaid("")
 			})
 		})
 	}
-}
-
-// A stopping Server cuts off a relay that does not read within another second.
-func TestStopCutsOffAStuckRelay(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		r := h.connect()
-		h.publish("", "hello")
-		r.ask(1, 1<<20)
-		time.Sleep(10 * time.Second) // the answer is being written
-		began := time.Now()
-		h.stop()
-		if took := time.Since(began); took < 5*time.Second || took > 6100*time.Millisecond {
-			t.Errorf("stopped after %v, want 5 s to 6 s", took)
-		}
-	})
-}
-
-// A stopping Server does not wait for a Hub.
-func TestStopWhileALineIsDelivered(t *testing.T) {
-	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(ctx context.Context, _ Part) error {
-			<-ctx.Done()
-			return ctx.Err()
-		}
-		r := h.connect()
-		r.discard()
-		r.say("other", 1, "hello")
-		synctest.Wait()
-		began := time.Now()
-		h.stop()
-		if took := time.Since(began); took > 2*time.Second {
-			t.Errorf("stopped after %v, want at most 2 s", took)
-		}
-		h.expectSaid("")
-	})
 }
 
 // Other chats can't flood the log: it gets 10 short records, and then one every 10 s. The counter has all
@@ -105,16 +65,16 @@ func TestLogIsLimited(t *testing.T) {
 	var log bytes.Buffer
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
-		h.chat.refuse = func(context.Context, Part) error { return ErrNoRoom }
+		h.refuse = func(context.Context, Part) error { return ErrNoRoom }
 		r := h.connect()
 		r.discard()
 		room := strings.Repeat("x", 10_000)
 		for n := range uint64(1000) {
-			r.send(linesOf(room, "other", n+1, "hello"))
+			r.send(linesAt(0, room, "other", n+1, "hello"))
 		}
 		time.Sleep(30 * time.Second)
 		for n := range uint64(100) {
-			r.send(linesOf(room, "other", n+1001, "hello"))
+			r.send(linesAt(0, room, "other", n+1001, "hello"))
 		}
 		h.expectCount("lines missed", &h.counters.RelayMissed, 1100)
 		if records := strings.Count(log.String(), "room can't be opened"); records < 11 || records > 13 || log.Len() > 13*500 {
@@ -124,7 +84,7 @@ func TestLogIsLimited(t *testing.T) {
 }
 
 // Only the owner can connect to a Unix socket. Listen replaces one that a process has left, and nothing else.
-func TestListenUnix(t *testing.T) {
+func TestListen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "relay.sock")
 	listen := func() *net.UnixListener {
 		t.Helper()
@@ -132,31 +92,27 @@ func TestListenUnix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { l.Close() })
 		return l.(*net.UnixListener)
 	}
 	left := listen()
 	left.SetUnlinkOnClose(false) // as if its process had been killed
 	left.Close()
-	if _, err := os.Lstat(path); err != nil {
-		t.Fatal(err)
-	}
-	l := listen()
-	if info, err := os.Lstat(path); err != nil || info.Mode() != os.ModeSocket|0o600 {
-		t.Errorf("got mode %v, %v; want a socket with mode 0600", info.Mode(), err)
+	before, _ := os.Lstat(path)
+	h := start(t, Options{}, listen())
+	if info, err := os.Lstat(path); err != nil || info.Mode() != os.ModeSocket|0o600 || before == nil {
+		t.Errorf("got %v, %v after %v; want a socket with mode 0600 after another one", info, err, before)
 	}
 	if _, err := Listen("unix:" + path); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("a second Listen: got %v, want EADDRINUSE", err)
 	}
-	go l.Accept() // the connection of the second Listen
-	if conn, err := net.Dial("unix", path); err != nil {
-		t.Errorf("the first socket: got %v, want a connection", err)
-	} else {
-		conn.Close()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	l.Close()
+	greet(t, conn).discard()
+	h.stop()
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("the socket after Close: got %v, want none", err)
+		t.Errorf("the socket after the stop: got %v, want none", err)
 	}
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
@@ -193,40 +149,5 @@ func TestListenBusyUnix(t *testing.T) {
 	}
 	if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the socket was replaced, %v", err)
-	}
-}
-
-// A relay may connect over TCP or a Unix socket.
-func TestListen(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "relay.sock")} {
-		l, err := Listen(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		chat := &fakeChat{t: t}
-		server := New(chat, Options{Counters: new(metrics.Counters)})
-		chat.server = server
-		ctx, stop := context.WithCancel(t.Context())
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			server.Serve(ctx, l)
-		}()
-		conn, err := net.Dial(l.Addr().Network(), l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		config, _ := websocket.NewConfig("ws://chat/relay", relay.OriginHeader)
-		socket, err := websocket.NewClient(config, conn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b []byte
-		if err := websocket.Message.Receive(socket, &b); err != nil || !bytes.Contains(b, []byte(server.origin)) {
-			t.Errorf("%s: got %s, %v; want a hello", address, b, err)
-		}
-		stop()
-		conn.Close()
-		<-served
 	}
 }

@@ -5,24 +5,16 @@
 // the last lines may be missing, and [Store.Complete] reports false, so the room must continue with a new
 // epoch. A crash at any moment leaves each file as it was before a write or as it is after it.
 //
-// A room's Hub hands over only the lines that are new. It never waits for the disk. One goroutine, [Store.Run],
-// writes the rooms in turn. It asks a Hub for the lines that the store does not have with a [Request].
-//
-// The package has three layers. A Store and its Rooms decide when a room is written and how failures are
-// logged. A backend stores the records. A dir marks which program uses the directory, and replaces files as a
-// whole. The only backend is files. It has one file for each room, which append reads back, and replaces with
-// the last lines.
-//
-// Another backend in the directory, such as a journal, would replace files and record.go, and only Open would
-// know. A backend without a directory needs another dir, too, because the lock, the mark and relay.txt are
-// there.
+// A room's Hub hands over only the lines that are new, and never waits for the disk. [Store.Run] writes the
+// rooms in turn. It asks a Hub for the lines that the store does not have with a [Request]. A Store and its Rooms
+// decide when a room is written, and a dir reads and writes the files.
 package store
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,28 +26,25 @@ import (
 // most a quarter of the time, so other programs get the rest of the disk.
 const writeRest = 3
 
-// never is the value of Room.stored before the first write.
+// never is the value of Room.stored before the first write, and after one that failed.
 const never = -1
 
 // Store is an open directory with the records of rooms. A nil Store stores nothing: all its methods do nothing.
 type Store struct {
-	// Set at construction.
-	dir      *dir
+	// Set by Open and Read.
 	complete bool
-	wake     chan struct{} // has a value when due or ended may have grown; capacity 1
-
-	// Set by Read.
-	found map[string]uint64 // rooms that Read returned, with the end of each
+	wake     chan struct{}     // has a value when due or ended may have grown; capacity 1
+	found    map[string]uint64 // rooms that Read returned, with the end of each
 
 	// Owned by Read, then by Run, then by Finish and Close.
-	backend backend
-	failing map[*Room]bool // rooms whose last write or removal failed
+	dir     dir
+	failing map[*Room]bool // rooms whose last write or removal failed, and nil if that of the relay did
 
 	// Guarded by mu, which is never held while calling out or during I/O.
 	mu    sync.Mutex
-	rooms map[string]*Room // by name, rooms that have not ended or whose record is not removed yet
-	due   list.List        // of *Room; rooms that wait to be written, each at most once
-	ended []*Room          // rooms whose record must be removed
+	rooms map[string]*Room // by name, rooms that have not ended or whose file is not removed yet
+	due   []*Room          // rooms that wait to be written, each at most once; those that have ended are skipped
+	ended []*Room          // rooms whose file must be removed
 }
 
 // Room is the handle of a room that its Hub uses. A nil Room stores nothing: all its methods do nothing.
@@ -64,17 +53,17 @@ type Room struct {
 	store    *Store
 	name     string
 	requests chan Request
-	ended    chan struct{} // closed, with store.mu held, when the room ends
+	ended    context.Context // done when the room has ended
+	end      context.CancelFunc
 
 	// Any goroutine.
 	stored atomic.Int64 // number of lines in the stream when it was last written, or never
 
 	// Guarded by store.mu.
-	elem *list.Element // in store.due; nil unless the room waits
+	waiting bool // the room is in store.due
 }
 
-// Request is a question to a Hub for the lines of its stream after the first Since ones. The Hub must answer it
-// at once.
+// Request asks a Hub for the lines of its stream after the first Since ones. The Hub must answer it at once.
 type Request struct {
 	Since  uint64
 	answer chan<- stream.Record
@@ -84,64 +73,70 @@ type Request struct {
 func (q Request) Answer(record stream.Record) { q.answer <- record }
 
 // Open opens the directory at path, which it makes if there is none, and marks it as in use. Only the owner
-// can read the directory and its files. Rooms have at least their last history lines in the store. An error
-// says why the directory can't be used. After it, the directory is closed, and the files of rooms are
-// unchanged.
+// can read the directory and its files. Rooms have at least their last history lines in the store. After an
+// error, which says why the directory can't be used, it is closed, and the files of rooms are unchanged.
 func Open(path string, history int) (*Store, error) {
-	dir, complete, err := openDir(path)
-	if err != nil {
+	s := &Store{
+		wake:    make(chan struct{}, 1),
+		found:   make(map[string]uint64),
+		dir:     dir{path: path, history: uint64(history), openFile: os.OpenFile},
+		failing: make(map[*Room]bool),
+		rooms:   make(map[string]*Room),
+	}
+	var err error
+	if s.complete, err = s.dir.begin(); err != nil {
+		s.dir.close(false)
 		return nil, err
 	}
-	return &Store{
-		dir:      dir,
-		complete: complete,
-		wake:     make(chan struct{}, 1),
-		backend:  &files{dir, uint64(history)},
-		found:    make(map[string]uint64),
-		failing:  make(map[*Room]bool),
-		rooms:    make(map[string]*Room),
-	}, nil
+	return s, nil
 }
 
 // Complete reports whether the last program that used the directory closed it as complete.
 func (s *Store) Complete() bool { return s != nil && s.complete }
 
-// Read returns the records of all rooms. It logs each record that it can't read, and sets it aside. It logs files
-// of rooms for which valid returns false, and leaves them alone. valid is not called for the nameless room.
+// Read returns the records of all rooms. It logs each file that it can't read, and gives it the suffix .damaged.
+// It logs files of rooms for which valid returns false, and leaves them alone. valid is not called for the
+// nameless room.
 func (s *Store) Read(valid func(room string) bool) (map[string]stream.Record, error) {
 	if s == nil {
 		return nil, nil
 	}
-	rooms, err := s.backend.rooms()
+	entries, err := os.ReadDir(s.dir.path)
 	if err != nil {
 		return nil, err
 	}
 	records := make(map[string]stream.Record)
-	for _, room := range rooms {
-		if room != "" && !valid(room) {
+	for _, e := range entries {
+		if room, ok := roomOf(e.Name()); !ok {
+			continue
+		} else if room != "" && !valid(room) {
 			slog.Warn("a file in -state is not named after a room", "name", room)
-			continue
-		}
-		r, err := s.backend.load(room)
-		if err != nil {
+		} else if r, err := s.dir.load(room); err != nil {
+			file := s.dir.file(room)
+			err = errors.Join(err, os.RemoveAll(file+damaged), os.Rename(file, file+damaged))
 			slog.Warn("room not restored: file set aside", "err", err)
-			continue
+		} else {
+			records[room], s.found[room] = r, r.End
 		}
-		records[room] = r
-		s.found[room] = r.End
 	}
 	return records, nil
 }
 
-// TakeRelay returns what the last program gave to Close, and removes it, because it is of no use to a later
-// run. It returns nil if there is nothing, if it is damaged, or if the last program did not close the
-// directory as complete.
+// TakeRelay returns what the last program gave to Close, and removes it, because a later run can't use it. It
+// returns nil if there is nothing, if it is damaged, or if the last program did not close the directory as complete.
 func (s *Store) TakeRelay() ([]byte, error) {
 	if s == nil {
 		return nil, nil
 	}
-	relay, err := s.dir.takeRelay()
-	if err != nil || !s.complete {
+	relay, err := s.dir.read(s.dir.relay())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	} else if errors.Is(err, errCorrupt) {
+		slog.Warn("a file in -state is not used", "err", err)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Remove(s.dir.relay()), s.dir.sync()); err != nil || !s.complete {
 		return nil, err
 	}
 	return relay, nil
@@ -162,7 +157,8 @@ func (s *Store) Room(name string, saved bool) *Room {
 	if s == nil {
 		return nil
 	}
-	r := &Room{store: s, name: name, requests: make(chan Request), ended: make(chan struct{})}
+	r := &Room{store: s, name: name, requests: make(chan Request)}
+	r.ended, r.end = context.WithCancel(context.Background())
 	r.stored.Store(never)
 	if saved {
 		r.stored.Store(int64(s.found[name]))
@@ -186,8 +182,9 @@ func (r *Room) Offer(end uint64) {
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.elem == nil && !r.hasEnded() {
-		r.elem = s.due.PushBack(r)
+	if !r.waiting {
+		r.waiting = true
+		s.due = append(s.due, r)
 		s.wakeLocked()
 	}
 }
@@ -209,24 +206,10 @@ func (r *Room) End() {
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.hasEnded() {
-		return
-	}
-	close(r.ended)
-	if r.elem != nil {
-		s.due.Remove(r.elem)
-		r.elem = nil
-	}
-	s.ended = append(s.ended, r)
-	s.wakeLocked()
-}
-
-func (r *Room) hasEnded() bool {
-	select {
-	case <-r.ended:
-		return true
-	default:
-		return false
+	if r.ended.Err() == nil {
+		r.end()
+		s.ended = append(s.ended, r)
+		s.wakeLocked()
 	}
 }
 
@@ -237,7 +220,7 @@ func (s *Store) wakeLocked() {
 	}
 }
 
-// Run writes rooms that were offered, in turn, and removes the records of rooms that have ended, until ctx is
+// Run writes rooms that were offered, in turn, and removes the files of rooms that have ended, until ctx is
 // done. Then it returns, after a write that it has begun.
 func (s *Store) Run(ctx context.Context) {
 	if s == nil {
@@ -245,63 +228,47 @@ func (s *Store) Run(ctx context.Context) {
 		return
 	}
 	for ctx.Err() == nil {
-		if s.turn(ctx) {
+		s.removeEnded()
+		r := s.next()
+		if r == nil {
+			select {
+			case <-s.wake:
+			case <-ctx.Done():
+			}
 			continue
 		}
+		var began time.Time // of the write; the wait for the Hub is no work for the disk
+		s.write(r, func(since uint64) (record stream.Record, ok bool) {
+			answer := make(chan stream.Record, 1)
+			select {
+			case r.requests <- Request{since, answer}:
+				record, ok = <-answer, true
+			case <-r.ended.Done():
+			case <-ctx.Done():
+			}
+			began = time.Now()
+			return record, ok
+		})
 		select {
-		case <-s.wake:
+		case <-time.After(writeRest * time.Since(began)):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// turn removes the records of all rooms that have ended, writes the room that has waited longest, and rests. It
-// reports whether a room may be waiting.
-func (s *Store) turn(ctx context.Context) bool {
-	s.removeEnded()
-	r := s.next()
-	if r == nil {
-		return false
-	}
-	var began time.Time
-	s.write(r, func(since uint64) (stream.Record, bool) {
-		record, ok := r.ask(ctx, since)
-		began = time.Now() // the wait for the Hub is no work for the disk
-		return record, ok
-	})
-	select {
-	case <-time.After(writeRest * time.Since(began)):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// next removes the room that has waited longest from the queue, and returns it. It returns nil if the queue
-// is empty.
+// next removes the room that has waited longest from the queue, and returns it. It returns nil if no room waits.
 func (s *Store) next() *Room {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first := s.due.Front()
-	if first == nil {
-		return nil
+	for len(s.due) > 0 {
+		r := s.due[0]
+		s.due = s.due[1:]
+		r.waiting = false
+		if r.ended.Err() == nil {
+			return r
+		}
 	}
-	r := s.due.Remove(first).(*Room)
-	r.elem = nil
-	return r
-}
-
-// ask returns the Hub's answer to a Request, or false if the room ends or ctx is done before the Hub receives
-// it.
-func (r *Room) ask(ctx context.Context, since uint64) (stream.Record, bool) {
-	answer := make(chan stream.Record, 1)
-	select {
-	case r.requests <- Request{since, answer}:
-		return <-answer, true
-	case <-r.ended:
-	case <-ctx.Done():
-	}
-	return stream.Record{}, false
+	return nil
 }
 
 // write appends the lines that the store lacks. rest must return the stream's record since a line, or false if
@@ -312,13 +279,11 @@ func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (o
 	if !ok || !r.Lacks(record.End) {
 		return ok
 	}
-	err := s.backend.append(r.name, record, since == 0)
+	r.stored.Store(never) // after any error the next write replaces the file
+	err := s.dir.append(r.name, record, since == 0)
 	if errors.Is(err, errGap) {
 		slog.Warn("a room's file in -state was changed or damaged: writing it anew", "err", err)
-		if record, ok = rest(0); !ok {
-			return false
-		}
-		err = s.backend.append(r.name, record, true)
+		return s.write(r, rest)
 	}
 	if err == nil {
 		r.stored.Store(int64(record.End))
@@ -327,46 +292,41 @@ func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (o
 	return err == nil
 }
 
-// removeEnded removes the records of the rooms that have ended. Rooms whose record could not be removed stay in
-// s.ended, for the next turn.
+// removeEnded removes the files of the rooms that have ended. Rooms whose file could not be removed stay in
+// s.ended, for the next call. A file stays if a newer room has its name, whose first write replaces it.
 func (s *Store) removeEnded() {
 	s.mu.Lock()
 	ended := s.ended
 	s.ended = nil
 	s.mu.Unlock()
 	for _, r := range ended {
+		s.mu.Lock()
+		newest := s.rooms[r.name] == r
+		s.mu.Unlock()
 		var err error
-		if s.owns(r) {
-			err = s.backend.remove(r.name)
+		if newest {
+			if err = os.Remove(s.dir.file(r.name)); errors.Is(err, os.ErrNotExist) {
+				err = nil
+			}
 		}
 		s.noteResult(r, err)
 		s.mu.Lock()
-		switch {
-		case err != nil:
+		if err != nil {
 			s.ended = append(s.ended, r)
-		case s.rooms[r.name] == r:
+		} else if s.rooms[r.name] == r {
 			delete(s.rooms, r.name)
 		}
 		s.mu.Unlock()
 	}
 }
 
-// owns reports whether r is the newest room of its name. Otherwise the stored lines belong to the newer room,
-// whose first write replaces those of r.
-func (s *Store) owns(r *Room) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rooms[r.name] == r
-}
-
-// noteResult notes the result of writing or removing the record of r. It logs when the first room fails, and
+// noteResult notes the result of writing or removing the file of r. It logs when the first room fails, and
 // when none does any longer.
 func (s *Store) noteResult(r *Room, err error) {
 	before := len(s.failing)
+	delete(s.failing, r)
 	if err != nil {
 		s.failing[r] = true
-	} else {
-		delete(s.failing, r)
 	}
 	switch after := len(s.failing); {
 	case before == 0 && after > 0:
@@ -380,16 +340,14 @@ func (s *Store) noteResult(r *Room, err error) {
 // for each room that has not ended, after the room's Hub has stopped and Run has returned. One goroutine at a
 // time may call it.
 func (r *Room) Finish(rest func(since uint64) stream.Record) {
-	if r == nil || r.hasEnded() {
+	if r == nil || r.ended.Err() != nil {
 		return
 	}
 	s := r.store
-	if !s.write(r, func(since uint64) (stream.Record, bool) { return rest(since), true }) {
-		return
-	}
+	ok := s.write(r, func(since uint64) (stream.Record, bool) { return rest(since), true })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.rooms[r.name] == r {
+	if ok && s.rooms[r.name] == r {
 		delete(s.rooms, r.name)
 	}
 }
@@ -402,15 +360,10 @@ func (s *Store) Close(relay []byte) {
 		return
 	}
 	s.removeEnded()
-	s.mu.Lock()
-	complete := len(s.rooms) == 0
-	s.mu.Unlock()
 	if relay != nil {
-		if err := s.dir.saveRelay(relay); err != nil {
-			slog.Error("state can't be written", "err", err)
-			complete = false
-		}
+		s.noteResult(nil, s.dir.replace(s.dir.relay(), relay))
 	}
+	complete := len(s.rooms)+len(s.failing) == 0
 	if !complete {
 		slog.Error("state is incomplete: the next start takes this stop for a crash")
 	}

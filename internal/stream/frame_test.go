@@ -1,23 +1,19 @@
 package stream
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/net/websocket"
-
-	"example.com/chat/internal/lines"
 )
 
-// A text frame has the lines without the last line break as its payload. It does not alias the lines.
+// A text frame has the lines without the last line break as its payload. It does not alias the lines. WithoutLines
+// removes the first lines from a copy. Without none it returns the frame, and without all of them nil.
 func TestTextFrame(t *testing.T) {
 	for _, test := range []struct{ lines, header string }{
 		{"\n", "\x81\x00"},
-		{"one\n\ntwo\n", "\x81\x08"},
-		{strings.Repeat("x", 125) + "\n", "\x81\x7d"},
-		{strings.Repeat("x", 126) + "\n", "\x81\x7e\x00\x7e"},
+		{"one\n\n", "\x81\x04"},
 		{strings.Repeat("x", 1<<16) + "\n", "\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"},
 	} {
 		text := []byte(test.lines)
@@ -26,78 +22,52 @@ func TestTextFrame(t *testing.T) {
 		if want := test.header + test.lines[:len(test.lines)-1]; string(f.Bytes) != want || string(f.Lines) != test.lines || f.At != 0 {
 			t.Errorf("got %.40q with the lines %.40q at %d, want %.40q with %.40q at 0", f.Bytes, f.Lines, f.At, want, test.lines)
 		}
+		n := uint64(strings.Count(test.lines, "\n"))
+		if f.WithoutLines(0) != f || f.WithoutLines(n-1) == nil || f.WithoutLines(n) != nil {
+			t.Errorf("%.40q: got a copy without 0 lines, none without %d, or one without %d; want the frame, a line, nil", test.lines, n-1, n)
+		}
 	}
 }
 
 // Join joins frames of lines that were said at the same time, up to 64 KiB. A longer frame remains alone, and
-// so does one without lines. The frames that were joined remain as they were.
+// so does one without lines. The frames that were joined remain as they were. Join allocates nothing.
 func TestJoin(t *testing.T) {
-	type said struct {
-		text string // "" for a control frame
-		at   int64
-	}
-	long := func(size int) string { return strings.Repeat("x", size-1) + "\n" }
-	for _, test := range []struct {
-		name  string
-		given []said
-		want  []string // LINES@AT of each message
-	}{
-		{"one frame", []said{{"a\n", 0}}, []string{"1@0"}},
-		{"three frames, one of two lines", []said{{"a\n", 0}, {"\nb\n", 0}, {"\n", 0}}, []string{"4@0"}},
-		{"64 KiB", []said{{long(64<<10 - 2), 0}, {"a\n", 0}, {"b\n", 0}}, []string{"2@0", "1@0"}},
-		{"a byte more", []said{{long(64<<10 - 1), 0}, {"a\n", 0}, {"b\n", 0}}, []string{"1@0", "2@0"}},
-		{"a long line", []said{{"a\n", 0}, {long(1 << 20), 0}, {"b\n", 0}, {"c\n", 0}}, []string{"1@0", "1@0", "2@0"}},
-		{"control frames", []said{{}, {"a\n", 0}, {"b\n", 0}, {}, {}, {"c\n", 0}}, []string{"0@0", "2@0", "0@0", "0@0", "1@0"}},
-		{"other times", []said{{"a\n", 0}, {"b\n", 0}, {"c\n", 5}, {"d\n", 5}, {"e\n", 6}, {"f\n", 0}}, []string{"2@0", "2@5", "1@6", "1@0"}},
+	type said struct{ size, at int } // size 0 is a ping
+	for _, test := range []struct{ given, want []said }{
+		{[]said{{2, 0}}, []said{{2, 0}}},
+		{[]said{{2, 0}, {1, 0}, {3, 0}}, []said{{6, 0}}},
+		{[]said{{65_534, 0}, {2, 0}, {3, 0}}, []said{{65_536, 0}, {3, 0}}},
+		{[]said{{65_535, 0}, {2, 0}, {3, 0}}, []said{{65_535, 0}, {5, 0}}},
+		{[]said{{2, 0}, {1 << 20, 0}, {2, 0}, {3, 0}}, []said{{2, 0}, {1 << 20, 0}, {5, 0}}},
+		{[]said{{0, 0}, {2, 0}, {3, 0}, {0, 0}, {0, 0}, {2, 0}}, []said{{0, 0}, {5, 0}, {0, 0}, {0, 0}, {2, 0}}},
+		{[]said{{2, 0}, {3, 0}, {2, 5}, {2, 5}, {2, 6}, {2, 0}}, []said{{5, 0}, {4, 5}, {2, 6}, {2, 0}}},
 	} {
 		var frames []*Frame
-		var wantText, text, after string
 		for _, s := range test.given {
 			f := NewFrame(websocket.PingFrame, nil)
-			if s.text != "" {
-				f = TextFrame([]byte(s.text))
+			if s.size > 0 {
+				f = TextFrame([]byte(strings.Repeat("x", s.size-1) + "\n"))
 			}
-			f.At = s.at
+			f.At = int64(s.at)
 			frames = append(frames, f)
-			wantText += s.text
 		}
-		var got []string
-		into := new(Frame)
-		for rest := frames; len(rest) > 0; {
-			var f *Frame
+		var got []said
+		text, after, into := "", "", new(Frame)
+		for f, rest := (*Frame)(nil), frames; len(rest) > 0; {
 			f, rest = Join(rest, into)
-			got = append(got, fmt.Sprint(lines.Count(f.Lines), "@", f.At))
-			text += string(f.Lines)
+			got, text = append(got, said{len(f.Lines), int(f.At)}), text+string(f.Lines)
 			if f.Lines != nil && string(f.Bytes) != string(TextFrame(f.Lines).Bytes) {
-				t.Errorf("%s: got %.20q, want the lines %.20q", test.name, f.Bytes, f.Lines)
+				t.Errorf("got the message %.20q for the lines %.20q", f.Bytes, f.Lines)
 			}
 		}
 		for _, f := range frames {
 			after += string(f.Lines)
 		}
-		if !slices.Equal(got, test.want) || text != wantText || after != wantText {
-			t.Errorf("%s: got messages %q, text %.20q of frames %.20q; want %q, %.20q", test.name, got, text, after, test.want, wantText)
+		if !slices.Equal(got, test.want) || text != after {
+			t.Errorf("%v: got messages %v with %.20q of frames with %.20q, want %v", test.given, got, text, after, test.want)
 		}
 		if n := testing.AllocsPerRun(10, func() { Join(frames, into) }); n > 0 {
-			t.Errorf("%s: got %v allocations in a Join into memory that was used before, want none", test.name, n)
+			t.Errorf("%v: got %v allocations with memory that was used before, want none", test.given, n)
 		}
-	}
-}
-
-// WithoutLines removes the first lines from a frame, and keeps its time. The frame itself remains whole.
-func TestWithoutLines(t *testing.T) {
-	f := TextFrame([]byte("one\n\nthree\n"))
-	f.At = 7
-	for n, want := range []string{"one\n\nthree\n", "\nthree\n", "three\n"} {
-		got := f.WithoutLines(uint64(n))
-		if string(got.Lines) != want || string(got.Bytes[2:])+"\n" != want || got.At != 7 || (got == f) != (n == 0) {
-			t.Errorf("without %d lines: got %q at %d, want %q at 7", n, got.Lines, got.At, want)
-		}
-	}
-	if got := f.WithoutLines(3); got != nil {
-		t.Errorf("without any line: got %q, want nil", got.Lines)
-	}
-	if got := string(f.Lines); got != "one\n\nthree\n" {
-		t.Errorf("got the frame changed to %q", got)
 	}
 }

@@ -1,35 +1,33 @@
 package stream
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 )
 
-// Read returns frames of at most limit bytes, but at least one. Each frame costs 24 bytes beside its
-// lines. The size is that of the lines. The memory that it takes does not depend on the rest of the
-// stream.
+// say appends frames of one line with size bytes. Frame n was said at the time n.
+func say(s *Stream, frames, size int) {
+	for n := range frames {
+		s.Append(TextFrame([]byte(strings.Repeat("x", size-1)+"\n")), int64(n))
+	}
+}
+
+// Read returns frames of at most limit bytes, but at least one. Each frame costs 24 bytes beside its lines. The
+// size is that of the lines. The memory that Read takes does not depend on the rest of the stream.
 func TestReadLimit(t *testing.T) {
-	for _, test := range []struct {
-		size   int // of each frame, which is one line
-		limit  uint64
-		frames int
-	}{
-		{76, 1000, 10}, {76, 999, 9}, {76, 100, 1}, {76, 99, 1}, {76, 0, 1}, {76, 1 << 20, 100},
-		{1, 100, 4}, {1, 124, 4}, {1, 125, 5}, {1000, 10, 1}, {1000, 2047, 1}, {1000, 2048, 2},
+	for _, test := range []struct{ frame, limit, want int }{
+		{76, 1000, 10}, {76, 999, 9}, {76, 0, 1}, {76, 1 << 20, 100}, {1, 124, 4}, {1, 125, 5},
 	} {
 		s := New(256)
-		for n := range 100 {
-			s.Append(TextFrame([]byte(strings.Repeat("x", test.size-1)+"\n")), int64(n))
-		}
+		say(s, 100, test.frame)
 		r := s.NewReaderSince("")
-		entries, size := r.Read(s, test.limit)
-		if len(entries) != test.frames || size != test.frames*test.size || r.Line() != uint64(test.frames) || cap(entries) > test.frames+20 {
-			t.Errorf("%+v: got %d frames of %d bytes, up to line %d, and space for %d frames", test, len(entries), size, r.Line(), cap(entries))
-		}
-		if last := entries[len(entries)-1]; last.At != int64(test.frames-1) {
-			t.Errorf("%+v: got the last frame said at %d, want %d", test, last.At, test.frames-1)
+		entries, size := r.Read(s, uint64(test.limit))
+		if last := entries[len(entries)-1].At; len(entries) != test.want || last != int64(test.want-1) ||
+			size != test.want*test.frame || r.Line() != uint64(test.want) || cap(entries) > test.want+20 {
+			t.Errorf("%+v: got %d frames of %d bytes, the last said at %d, line %d after them, and space for %d", test, len(entries), size, last, r.Line(), cap(entries))
 		}
 	}
 }
@@ -39,21 +37,12 @@ func TestReadLimit(t *testing.T) {
 // the history no longer counts.
 func TestLag(t *testing.T) {
 	s := New(256)
-	say := func(frames int) {
-		for range frames {
-			s.Append(TextFrame([]byte(strings.Repeat("x", 99)+"\n")), 0)
-		}
-	}
-	say(10)
+	say(s, 10, 100)
 	late, live := s.NewReaderSince(""), s.NewReader()
-	for i, test := range []struct {
-		said, read int // frames; only late reads
-		late, live int64
-	}{
-		{0, 0, 0, 0}, {5, 0, 500, 500}, {0, 3, 200, 500}, {0, 3, 0, 500}, {2, 0, 200, 700},
-		{0, 11, 0, 700}, {4, 0, 400, 1100}, {0, 1, 300, 1100},
+	for i, test := range []struct{ said, read, late, live int64 }{ // frames, those that late reads, and the lags
+		{0, 0, 0, 0}, {5, 0, 500, 500}, {0, 6, 0, 500}, {2, 0, 200, 700}, {0, 11, 0, 700}, {4, 0, 400, 1100}, {0, 1, 300, 1100},
 	} {
-		say(test.said)
+		say(s, int(test.said), 100)
 		for range test.read {
 			late.Read(s, 0)
 		}
@@ -66,21 +55,22 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// Through appends, trims, joins and reads at random, each reader gets each line from its place on, once
-// and in order. The stream holds the history, the lines that are needed, and less than a frame more.
+// Through appends, trims, joins and reads at random, each reader gets each line from its place on, once and in
+// order, with its time. The stream holds the history and the lines that are needed, and no frame before them.
 func TestEveryReaderGetsEveryLine(t *testing.T) {
-	const longest = 30 // lines of a frame
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		history := random.IntN(3) * random.IntN(100)
-		s, end := New(history), 0
-		var readers []*Reader
+		history, end := random.IntN(3)*random.IntN(100), 0
+		s := New(history)
+		readers := []*Reader{new(s.NewReader())}
 		read := func(r *Reader, limit uint64) {
-			from := int(r.Line())
+			from, got := int(r.Line()), ""
 			entries, _ := r.Read(s, limit)
-			var got string
 			for _, e := range entries {
-				got += string(e.Frame.Lines)
+				got += string(e.Frame.Bytes[bytes.IndexByte(e.Frame.Bytes, 'l'):]) + "\n"
+				if e.Frame.At != e.At {
+					t.Fatalf("seed %d: got a frame at %d, want %d", seed, e.Frame.At, e.At)
+				}
 			}
 			if want := numbered(from, int(r.Line())); got != want || from < end && got == "" {
 				t.Fatalf("seed %d: got %q, want %q", seed, got, want)
@@ -89,37 +79,30 @@ func TestEveryReaderGetsEveryLine(t *testing.T) {
 		for range 150 {
 			switch random.IntN(4) {
 			case 0:
-				n := 1 + random.IntN(longest)
-				s.Append(TextFrame([]byte(numbered(end, end+n))), 0)
+				n := 1 + random.IntN(30)
+				f := TextFrame([]byte(numbered(end, end+n)))
+				f.At = int64(end)
+				s.Append(f, f.At)
 				end += n
 			case 1:
-				needed := max(0, end-history)
+				needed := end
 				for _, r := range readers {
 					needed = min(needed, int(r.Line()))
 				}
 				s.Trim(uint64(needed))
-				if first := int(s.start(0).Lines); first > needed || first <= needed-longest {
-					t.Fatalf("seed %d: got lines from %d on held, want from %d on", seed, first, needed)
+				needed = min(needed, max(0, end-history))
+				if first, next := int(s.start(0).Lines), int(s.start(1).Lines); first > needed || next <= needed && first < end {
+					t.Fatalf("seed %d: got lines from %d on held, the next frame from %d on; want from %d on", seed, first, next, needed)
 				}
 			case 2:
-				since := random.IntN(end + 1)
-				r := s.NewReaderSince(fmt.Sprint(s.Epoch(), ".", since))
-				if want := max(since, end-history); int(r.Line()) != want {
-					t.Fatalf("seed %d: got line %d, want %d", seed, r.Line(), want)
-				}
-				readers = append(readers, &r)
+				readers = append(readers, new(s.NewReaderSince(fmt.Sprint(s.Epoch(), ".", random.IntN(end+1)))))
 			case 3:
-				if len(readers) > 0 {
-					read(readers[random.IntN(len(readers))], random.Uint64N(2000))
-				}
+				read(readers[random.IntN(len(readers))], random.Uint64N(2000))
 			}
 		}
 		for _, r := range readers {
 			for !r.AtEnd(s) {
 				read(r, 1000)
-			}
-			if int(r.Line()) != end {
-				t.Errorf("seed %d: got line %d at the end, want %d", seed, r.Line(), end)
 			}
 		}
 	}
