@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -31,6 +30,7 @@ type dir struct {
 	lock     *os.File                                         // locked, and marked as inUse or closed
 	names    *os.File                                         // the directory itself, to sync the names in it
 	spare    *os.File                                         // a reserve for when all other descriptors are in use; nil if it could not be opened
+	written  map[string]stream.Record                         // what was written last, by room; shares its frames with the streams
 }
 
 const (
@@ -135,27 +135,30 @@ func (d *dir) load(room string) (stream.Record, error) {
 }
 
 // append adds r to a room's file, and returns when r is on the disk. The file has the last history lines
-// afterwards. If whole is true, r replaces the stored record. Otherwise r must have the stored epoch and begin
-// at the stored end, or append returns an errGap and changes nothing. A record that has all of the history may
-// replace the stored one, too. After any other error the stored record is as it was, or has r.
+// afterwards. If whole is true, r replaces the record. Otherwise r must continue the record that this dir wrote
+// last, or append returns errGap and changes nothing. A record that has all of the history may replace it, too.
+// After any other error the file has either its old or its new content.
 func (d *dir) append(room string, r stream.Record, whole bool) error {
 	first, start := r.First(), r.End-min(r.End, d.history)
 	if !whole && first > start {
-		stored, err := d.load(room)
-		if err == nil && (stored.Epoch != r.Epoch || stored.End != first) {
-			err = fmt.Errorf("%s: it is not the file that was written", d.file(room))
+		last, ok := d.written[room]
+		if !ok || last.Epoch != r.Epoch || last.End != first {
+			return errGap
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", errGap, err)
+		line := last.First()
+		var kept []stream.Text
+		for _, f := range last.Frames {
+			if line += uint64(lines.Count(f.Lines)); line > start {
+				kept = append(kept, f)
+			}
 		}
-		line := stored.First()
-		kept := slices.DeleteFunc(stored.Frames, func(f stream.Text) bool {
-			line += uint64(lines.Count(f.Lines))
-			return line <= start
-		})
 		r.Frames = append(kept, r.Frames...)
 	}
-	return d.replace(d.file(room), encode(r)...)
+	err := d.replace(d.file(room), encode(r)...)
+	if err == nil {
+		d.written[room] = r
+	}
+	return err
 }
 
 // replace replaces a file with parts and their seal. The file is on the disk when replace returns. After an

@@ -79,7 +79,7 @@ func Open(path string, history int) (*Store, error) {
 	s := &Store{
 		wake:    make(chan struct{}, 1),
 		found:   make(map[string]uint64),
-		dir:     dir{path: path, history: uint64(history), openFile: os.OpenFile},
+		dir:     dir{path: path, history: uint64(history), openFile: os.OpenFile, written: make(map[string]stream.Record)},
 		failing: make(map[*Room]bool),
 		rooms:   make(map[string]*Room),
 	}
@@ -282,8 +282,7 @@ func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (o
 	r.stored.Store(never) // after any error the next write replaces the file
 	err := s.dir.append(r.name, record, since == 0)
 	if errors.Is(err, errGap) {
-		slog.Warn("a room's file in -state was changed or damaged: writing it anew", "err", err)
-		return s.write(r, rest)
+		return s.write(r, rest) // the first write after a restart
 	}
 	if err == nil {
 		r.stored.Store(int64(record.End))
@@ -308,6 +307,7 @@ func (s *Store) removeEnded() {
 			if err = os.Remove(s.dir.file(r.name)); errors.Is(err, os.ErrNotExist) {
 				err = nil
 			}
+			delete(s.dir.written, r.name)
 		}
 		s.noteResult(r, err)
 		s.mu.Lock()
