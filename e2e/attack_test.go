@@ -20,24 +20,23 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// An attack is what each of some attackers does, again and again until ctx is done.
-// Errors are part of it. What it leaves open is closed when the attack is over.
+// attack is what each of its attackers does repeatedly, until ctx is done. Its calls of the network may fail.
 type attack struct {
 	name      string
 	attackers int
 	do        func(ctx context.Context, a *attacker)
 }
 
-// attacker is one attacker and its connections.
+// attacker has the connections that one call of attack.do has opened. They are closed when the call returns.
 type attacker struct {
 	addr string
 	open []net.Conn
 }
 
-// dial opens a connection.
+// dial opens a connection. If that fails, it returns a closed one.
 func (a *attacker) dial(ctx context.Context) net.Conn { return a.dialWith(ctx, new(net.Dialer)) }
 
-// dialWith opens a connection with a dialer. If that fails the connection is a closed one.
+// dialWith is dial with the given dialer.
 func (a *attacker) dialWith(ctx context.Context, dialer *net.Dialer) net.Conn {
 	conn, err := dialer.DialContext(ctx, "tcp", a.addr)
 	if err != nil {
@@ -51,14 +50,15 @@ func (a *attacker) dialWith(ctx context.Context, dialer *net.Dialer) net.Conn {
 	return conn
 }
 
-// join opens a connection and reads the handshake's answer.
+// join opens a WebSocket.
 func (a *attacker) join(ctx context.Context) net.Conn { return upgraded(a.dial(ctx)) }
 
-// joinSmall is join with a small receive buffer.
+// joinSmall opens a WebSocket with a small receive buffer.
 func (a *attacker) joinSmall(ctx context.Context) net.Conn {
 	return upgraded(a.dialWith(ctx, wstest.SmallBuffers))
 }
 
+// upgraded sends a handshake on conn, and reads the head of the answer.
 func upgraded(conn net.Conn) net.Conn {
 	io.WriteString(conn, wstest.Request("/ws"))
 	for in := bufio.NewReaderSize(conn, 16); ; {
@@ -71,7 +71,7 @@ func upgraded(conn net.Conn) net.Conn {
 // stay waits until the attack is over.
 func stay(ctx context.Context) { <-ctx.Done() }
 
-// drip writes bytes one by one.
+// drip writes b byte by byte.
 func drip(ctx context.Context, conn net.Conn, b string) {
 	for i := 0; i < len(b) && ctx.Err() == nil; i++ {
 		io.WriteString(conn, b[i:i+1])
@@ -79,6 +79,7 @@ func drip(ctx context.Context, conn net.Conn, b string) {
 	}
 }
 
+// attacks are those on a chat without flags.
 var attacks = []attack{
 	{"500 half-open requests", 100, func(ctx context.Context, a *attacker) {
 		for i := range 5 {
@@ -88,7 +89,7 @@ var attacks = []attack{
 	}},
 	{"500 handshakes never finished", 100, func(ctx context.Context, a *attacker) {
 		for range 5 {
-			io.WriteString(a.dial(ctx), wstest.Request("/ws")) // the answer is not read
+			io.WriteString(a.dial(ctx), wstest.Request("/ws")) // nobody reads the answer
 		}
 		stay(ctx)
 	}},
@@ -155,6 +156,8 @@ var attacks = []attack{
 	}},
 }
 
+// During each attack three honest clients lose no line. Afterwards the chat holds no more than before, and it
+// has logged little.
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	for _, a := range attacks {
@@ -163,28 +166,31 @@ func TestAttacks(t *testing.T) {
 			p := startProgram(t, "-debug", "127.0.0.1:0")
 			a.run(t, p, wstest.Dial)
 			if n := len(p.log.String()); n > 100<<10 {
-				t.Errorf("%d bytes were logged", n)
+				t.Errorf("the chat logged %d bytes, want at most 100 KiB", n)
 			}
 		})
 	}
 }
 
-// Over TLS there is one more thing not to finish.
+// The same holds over TLS, where a peer can also leave the TLS handshake unfinished.
 func TestAttackOnTLS(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := wstest.NewCertificate(t)
 	p := startProgram(t, "-debug", "127.0.0.1:0", "-cert", certFile, "-key", keyFile)
-	var hello strings.Builder
-	tls.Client(recorder{&hello}, &tls.Config{ServerName: "chat"}).Handshake()
+	client, server := net.Pipe()
+	go tls.Client(client, &tls.Config{ServerName: "chat"}).Handshake()
+	hello := make([]byte, 16<<10)
+	n, _ := server.Read(hello)
+	server.Close()
 	attack{"500 TLS handshakes never finished", 100, func(ctx context.Context, a *attacker) {
 		for i := range 5 {
-			io.WriteString(a.dial(ctx), hello.String()[:hello.Len()*i/4])
+			a.dial(ctx).Write(hello[:n*i/4])
 		}
 		stay(ctx)
 	}}.run(t, p, func(t testing.TB, addr string) net.Conn { return wstest.DialTLS(t, addr) })
 }
 
-// Where -rate is set, even the loudest don't keep the others waiting.
+// With -rate, the same holds during a flood of text.
 func TestAttackWithRate(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t, "-debug", "127.0.0.1:0", "-rate", "100")
@@ -195,46 +201,42 @@ func TestAttackWithRate(t *testing.T) {
 	}}.run(t, p, wstest.Dial)
 }
 
-// recorder is a connection that takes everything, and ends at once.
-type recorder struct{ io.Writer }
-
-func (recorder) Read([]byte) (int, error)         { return 0, io.EOF }
-func (recorder) Close() error                     { return nil }
-func (recorder) LocalAddr() net.Addr              { return nil }
-func (recorder) RemoteAddr() net.Addr             { return nil }
-func (recorder) SetDeadline(time.Time) error      { return nil }
-func (recorder) SetReadDeadline(time.Time) error  { return nil }
-func (recorder) SetWriteDeadline(time.Time) error { return nil }
-
-// run has honest peers chat while the attack lasts, and then compares what the program holds
-// with what it held before.
+// run attacks p while honest clients talk. The test fails if they lose a line, or if p holds more afterwards.
 func (a attack) run(t *testing.T, p program, dial func(testing.TB, string) net.Conn) {
 	var honest []*wstest.Client
 	for range 3 {
 		honest = append(honest, wstest.Upgrade(t, dial(t, p.addr), "/ws"))
 	}
-	wstest.Crowd{Speakers: len(honest), Each: 1}.Meet(honest) // so that all their goroutines run
-	before, joined := p.holds(t), p.counted(t).Chat.Ever
+	wstest.Crowd{Speakers: len(honest), Each: 1}.Meet(honest) // now all their goroutines run
+	before, joined := p.holds(t), p.counters(t).Ever
 	lasts := time.Second / 2
 	if wstest.Long() {
 		lasts = 10 * time.Second
 	}
 	ctx, end := context.WithTimeout(t.Context(), lasts)
 	defer end()
-	var attacking sync.WaitGroup
+	var running sync.WaitGroup
 	for range a.attackers {
-		attacking.Go(func() { a.repeat(ctx, p.addr) })
+		running.Go(func() { a.repeat(ctx, p.addr) })
 	}
-	longest := converse(ctx, honest)
-	attacking.Wait()
+	talk := &conversation{said: make([]atomic.Int64, len(honest))}
+	for i, c := range honest {
+		running.Go(func() { talk.speak(ctx, c, i, func() time.Duration { return 20 * time.Millisecond }) })
+		running.Go(func() { talk.listen(c, nil) })
+	}
+	running.Wait()
+	for _, c := range honest {
+		go io.Copy(io.Discard, c.In) // the chat may still broadcast what attackers have sent
+	}
 	after := p.holdsNoMore(t, before)
-	t.Logf("%d joined; the longest wait was %v; it held %+v before, and %+v after", p.counted(t).Chat.Ever-joined, longest, before, after)
-	for _, peer := range honest {
-		peer.Conn.Close()
+	t.Logf("%d attackers joined; a line took at most %v; the chat held %+v before, %+v after",
+		p.counters(t).Ever-joined, time.Duration(talk.longest.Load()), before, after)
+	for _, c := range honest {
+		c.Conn.Close()
 	}
 }
 
-// repeat attacks until ctx is done.
+// repeat attacks addr until ctx is done.
 func (a attack) repeat(ctx context.Context, addr string) {
 	for ctx.Err() == nil {
 		attacker := attacker{addr: addr}
@@ -245,67 +247,79 @@ func (a attack) repeat(ctx context.Context, addr string) {
 	}
 }
 
-// converse has each peer say a line every 20 ms until ctx is done, and hear all that the
-// peers say. It returns the longest time for which one waited for its own line.
-func converse(ctx context.Context, peers []*wstest.Client) time.Duration {
-	var longest atomic.Int64
-	var talk sync.WaitGroup
-	said := make([]atomic.Int64, len(peers)) // lines; the last is "over"
-	for i, p := range peers {
-		asked := make(chan time.Time, 1)
-		talk.Go(func() {
-			n := 0
-			for ; ctx.Err() == nil; n++ {
-				asked <- time.Now()
-				p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " ", n)))
-				time.Sleep(20 * time.Millisecond)
-			}
-			close(asked)
-			said[i].Store(int64(n))
-			p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " over")))
-		})
-		talk.Go(func() { hearOut(p, i, said, asked, &longest) })
-	}
-	talk.Wait()
-	return time.Duration(longest.Load())
+// conversation is what its speakers say. Speaker I sends the lines "I N TIME", in which N counts from 0, and at
+// last the line "I over".
+type conversation struct {
+	said    []atomic.Int64 // lines of each speaker, "I over" not included
+	longest atomic.Int64   // the most nanoseconds from sending a line to receiving it
 }
 
-// hearOut has p, peer number i, hear the others to the end.
-func hearOut(p *wstest.Client, i int, said []atomic.Int64, asked chan time.Time, longest *atomic.Int64) {
-	next := make([]int64, len(said))
-	for left := len(said); left > 0; {
-		opcode, message, err := p.ReadFrame()
-		if err != nil || opcode == websocket.CloseFrame {
-			p.T.Errorf("peer %d: %s, %v", i, wstest.Show(opcode, message), err)
-			for range asked { // the one who asks may not wait
-			}
-			return
+// speak sends the lines of speaker i, with pauses between them, until ctx is done.
+func (v *conversation) speak(ctx context.Context, c *wstest.Client, i int, pause func() time.Duration) {
+	for ctx.Err() == nil {
+		n := v.said[i].Add(1) - 1
+		c.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " ", n, " ", time.Now().UnixNano())))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause()):
 		}
-		if opcode == websocket.PingFrame {
+	}
+	c.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " over")))
+}
+
+// listen reads from c until all speakers are over. The test fails unless c gets each line of them once and in
+// order. It calls other, unless that is nil, with all other lines.
+func (v *conversation) listen(c *wstest.Client, other func(line string)) {
+	next := make([]int64, len(v.said))
+	for left := len(v.said); left > 0; {
+		opcode, message, err := c.ReadFrame()
+		switch {
+		case err != nil || opcode == websocket.CloseFrame:
+			c.T.Errorf("got %s, %v; want lines until %d more speakers are over", wstest.Show(opcode, message), err, left)
+			return
+		case opcode == websocket.PingFrame:
+			c.Conn.Write(wstest.Frame(0x8a, message))
 			continue
 		}
 		for line := range strings.SplitSeq(message, "\n") {
-			who, n, isLine := wstest.Parse(line)
-			var over int
-			switch {
-			case isLine && who < len(next):
-				if int64(n) != next[who] {
-					p.T.Errorf("peer %d heard line %d of %d, want %d", i, n, who, next[who])
+			var i int
+			var n, at int64
+			switch fields, _ := fmt.Sscanf(line, "%d %d %d", &i, &n, &at); {
+			case fields == 3 && i < len(next):
+				if n != next[i] {
+					c.T.Errorf("speaker %d: got line %d, want %d", i, n, next[i])
 				}
-				next[who] = int64(n) + 1
-				if who == i {
-					waited := time.Since(<-asked)
-					longest.Store(max(longest.Load(), int64(waited)))
-				}
-			case strings.HasSuffix(line, " over") && len(line) == len("0 over"):
-				fmt.Sscan(line, &over)
-				if next[over] != said[over].Load() {
-					p.T.Errorf("peer %d heard %d lines of %d, who said %d", i, next[over], over, said[over].Load())
+				next[i] = n + 1
+				v.longest.Store(max(v.longest.Load(), time.Now().UnixNano()-at))
+			case fields == 1 && strings.HasSuffix(line, " over"):
+				if want := v.said[i].Load(); next[i] != want {
+					c.T.Errorf("speaker %d: got %d lines, want %d", i, next[i], want)
 				}
 				left--
+			case other != nil:
+				other(line)
 			}
 		}
 	}
+}
+
+// counters are some of the counters of a program.
+type counters struct {
+	Connections int `json:"connections"`
+	Ever        int `json:"connections_ever"`
+	heap        int // bytes
+}
+
+// counters reads the counters of p.
+func (p program) counters(t *testing.T) counters {
+	t.Helper()
+	var v struct {
+		Chat     counters
+		Memstats struct{ HeapAlloc int }
+	}
+	p.vars(t, &v)
+	v.Chat.heap = v.Memstats.HeapAlloc
+	return v.Chat
 }
 
 // held is what a program holds.
@@ -314,58 +328,57 @@ type held struct {
 	heap                           int // bytes
 }
 
-// more reports whether h is more than before, by more than the history and a MiB of noise.
-func (h held) more(before held) bool {
-	const lines = 256 * 4096
+// moreThan reports whether h is more than before. The heap may be larger by the history and a MiB of noise.
+func (h held) moreThan(before held) bool {
+	const history = 256 * 4096
 	return h.connections > before.connections || h.goroutines > before.goroutines || h.files > before.files ||
-		h.heap > before.heap+lines+1<<20
+		h.heap > before.heap+history+1<<20
 }
 
-// holdsNoMore waits until the program holds no more than before.
+// holdsNoMore waits until p holds no more than before.
 func (p program) holdsNoMore(t *testing.T, before held) (after held) {
 	t.Helper()
-	after = p.holds(t)
-	for began := time.Now(); after.more(before); after = p.holds(t) {
-		if time.Since(began) > 20*time.Second {
-			t.Fatalf("it held %+v before, and %+v after", before, after)
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if after = p.holds(t); !after.moreThan(before) {
+			return after
 		}
-		time.Sleep(50 * time.Millisecond)
+		if time.Since(began) > time.Minute {
+			t.Fatalf("a minute later the chat holds %+v, want no more than %+v", after, before)
+		}
 	}
-	return after
 }
 
-// goroutines returns how many goroutines the program has. The profile has some of the runtime, too, which come and
-// go: they have no frames.
+// holds returns what p holds. The number of files is 0 on a system without /proc.
+func (p program) holds(t *testing.T) (h held) {
+	t.Helper()
+	if _, err := io.ReadAll(wstest.Get(t, p.debug, "/debug/pprof/heap?gc=1&debug=1").Body); err != nil { // collects garbage
+		t.Fatal(err)
+	}
+	h.goroutines = p.goroutines(t)
+	v := p.counters(t)
+	h.connections, h.heap = v.Connections, v.heap
+	files, _ := os.ReadDir(fmt.Sprint("/proc/", p.Process.Pid, "/fd"))
+	h.files = len(files)
+	return h
+}
+
+// goroutines returns the number of p's goroutines. It does not count those of the runtime, which come and go,
+// and have no frames in the profile.
 func (p program) goroutines(t *testing.T) (n int) {
 	t.Helper()
 	profile, err := io.ReadAll(wstest.Get(t, p.debug, "/debug/pprof/goroutine?debug=1").Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, all, _ := strings.Cut(string(profile), "\n") // behind the total
-	for stack := range strings.SplitSeq(all, "\n\n") {
+	_, stacks, _ := strings.Cut(string(profile), "\n") // the first line has the total
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
 		var same int
 		if _, err := fmt.Sscanf(stack, "%d @", &same); err == nil && strings.Contains(stack, "\n#") {
 			n += same
 		}
 	}
 	if n == 0 {
-		t.Fatalf("no goroutines in %q", profile)
+		t.Fatalf("got no goroutines in %q", profile)
 	}
 	return n
-}
-
-// holds asks the program what it holds.
-func (p program) holds(t *testing.T) (h held) {
-	t.Helper()
-	body, err := io.ReadAll(wstest.Get(t, p.debug, "/debug/pprof/heap?gc=1&debug=1").Body)
-	if err != nil || len(body) == 0 {
-		t.Fatal(err)
-	}
-	h.goroutines = p.goroutines(t)
-	v := p.counted(t)
-	h.connections, h.heap = v.Chat.Connections, int(v.Memstats.HeapAlloc)
-	files, _ := os.ReadDir(fmt.Sprint("/proc/", p.Process.Pid, "/fd")) // nothing where there is no /proc
-	h.files = len(files)
-	return h
 }

@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,73 +22,7 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// output is what a program has written so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// start runs a program until the end of the test.
-func start(t *testing.T, name string, args ...string) (*exec.Cmd, *output) {
-	t.Helper()
-	out := new(output)
-	cmd := exec.Command(name, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(cmd, "\n", out)
-		}
-	})
-	return cmd, out
-}
-
-// serves reports whether a proxy answers at addr. A proxy that starts may take a connection and reset it.
-func serves(addr string) bool {
-	response, err := http.Get("http://" + addr + "/chat/")
-	if err != nil {
-		return false
-	}
-	response.Body.Close()
-	return true
-}
-
-// startChat runs the chat, and returns where.
-func startChat(t *testing.T) (addr string, out *output) {
-	t.Helper()
-	_, out = start(t, built, "-addr", "127.0.0.1:0")
-	url := regexp.MustCompile(`msg=listening url=http://([^/]+)/`)
-	wstest.Until(t, "the chat listens", func() bool { return url.MatchString(out.String()) })
-	return url.FindStringSubmatch(out.String())[1], out
-}
-
-// write writes a file of a test.
-func write(t *testing.T, dir, name, content string) (path string) {
-	t.Helper()
-	path = filepath.Join(dir, name)
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// snippet returns a file of deploy/, with replacements that must all be needed.
+// snippet returns a file of deploy/ with replacements. Each of their keys must occur once.
 func snippet(t *testing.T, name string, replace map[string]string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../deploy", name))
@@ -99,8 +31,8 @@ func snippet(t *testing.T, name string, replace map[string]string) string {
 	}
 	s := string(b)
 	for from, to := range replace {
-		if strings.Count(s, from) != 1 {
-			t.Fatalf("%q is not once in %s", from, name)
+		if n := strings.Count(s, from); n != 1 {
+			t.Fatalf("%s has %q %d times, want once", name, from, n)
 		}
 		s = strings.Replace(s, from, to, 1)
 	}
@@ -110,11 +42,12 @@ func snippet(t *testing.T, name string, replace map[string]string) string {
 // proxy is a proxy in front of a chat.
 type proxy struct {
 	addr   string
-	reload func(more string) // reads its configuration again, which has it listen at more, too
+	reload func(more string) // has the proxy read its configuration again, and also listen at more
 }
 
+// startNginx runs nginx with nginx.conf in front of the chat at an address.
 func startNginx(t *testing.T, chat string) proxy {
-	requireProgram(t, "nginx", "apt-get install nginx-light")
+	requireProgram(t, "nginx", "nginx-light")
 	dir, addr := t.TempDir(), freeAddr(t)
 	write(t, dir, "chat.conf", snippet(t, "nginx.conf", map[string]string{"127.0.0.1:8080": chat}))
 	config := func(listen ...string) string {
@@ -125,8 +58,8 @@ func startNginx(t *testing.T, chat string) proxy {
 		return "daemon off; pid " + dir + "/pid; error_log stderr; events {}\nhttp { access_log off;\n" + temp +
 			"server { listen " + strings.Join(listen, "; listen ") + "; include " + dir + "/chat.conf; } }\n"
 	}
-	file := write(t, dir, "nginx.conf", config(addr))
-	cmd, _ := start(t, "nginx", "-c", file, "-e", "stderr")
+	cmd := exec.Command("nginx", "-c", write(t, dir, "nginx.conf", config(addr)), "-e", "stderr")
+	start(t, cmd, syscall.SIGTERM)
 	wstest.Until(t, "nginx serves", func() bool { return serves(addr) })
 	return proxy{addr, func(more string) {
 		write(t, dir, "nginx.conf", config(addr, more))
@@ -134,20 +67,21 @@ func startNginx(t *testing.T, chat string) proxy {
 	}}
 }
 
+// startHAProxy runs haproxy with haproxy.cfg in front of the chat at an address.
 func startHAProxy(t *testing.T, chat string) proxy {
 	return runHAProxy(t, "haproxy.cfg", map[string]string{"127.0.0.1:8080": chat})
 }
 
-// runHAProxy runs haproxy with a file of deploy/, with replacements as for snippet.
+// runHAProxy runs haproxy with a snippet.
 func runHAProxy(t *testing.T, name string, replace map[string]string) proxy {
-	requireProgram(t, "haproxy", "apt-get install haproxy")
+	requireProgram(t, "haproxy", "haproxy")
 	dir, addr := t.TempDir(), freeAddr(t)
 	config := func(listen string) string {
 		replace["bind :80"] = "bind " + listen
 		return snippet(t, name, replace)
 	}
-	file := write(t, dir, "haproxy.cfg", config(addr))
-	cmd, _ := start(t, "haproxy", "-W", "-db", "-f", file)
+	cmd := exec.Command("haproxy", "-W", "-db", "-f", write(t, dir, "haproxy.cfg", config(addr)))
+	start(t, cmd, syscall.SIGTERM)
 	wstest.Until(t, "haproxy serves", func() bool { return serves(addr) })
 	return proxy{addr, func(more string) {
 		write(t, dir, "haproxy.cfg", config(addr+","+more))
@@ -155,142 +89,125 @@ func runHAProxy(t *testing.T, name string, replace map[string]string) proxy {
 	}}
 }
 
-// peer is someone who chats through a proxy.
-type peer struct {
-	t  *testing.T
-	ws *websocket.Conn
+// serves reports whether a proxy answers at addr. A proxy that starts may accept a connection and reset it.
+func serves(addr string) bool {
+	response, err := http.Get("http://" + addr + "/chat/")
+	if err != nil {
+		return false
+	}
+	response.Body.Close()
+	return true
 }
 
-func join(t *testing.T, addr, room string) peer {
+// join joins with the Origin of a page at addr. target is the address of a room, such as /chat/lobby/.
+func join(t *testing.T, addr, target string) *websocket.Conn {
 	t.Helper()
-	return joinAt(t, addr, "/chat/"+room)
-}
-
-// joinAt is join for a chat that may be at another path, or without a proxy.
-func joinAt(t *testing.T, addr, path string) peer {
-	t.Helper()
-	ws, err := websocket.Dial("ws://"+addr+path+"ws", "", "http://"+addr)
+	ws, err := websocket.Dial("ws://"+addr+target+"ws", "", "http://"+addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ws.Close() })
 	ws.SetDeadline(time.Now().Add(5 * time.Minute))
-	return peer{t, ws}
+	return ws
 }
 
-// meet has peers hear what the first of them says.
-func meet(text string, peers ...peer) {
-	t := peers[0].t
+// meet has the first of the connections say text, and all of them receive it.
+func meet(t *testing.T, text string, all ...*websocket.Conn) {
 	t.Helper()
-	if err := websocket.Message.Send(peers[0].ws, text); err != nil {
-		t.Fatal(err)
-	}
-	for i, p := range peers {
-		var heard string
-		if err := websocket.Message.Receive(p.ws, &heard); err != nil || heard != text {
-			t.Fatalf("peer %d heard %q, %v; want %q", i, heard, err, text)
+	wstest.Say(t, all[0], text)
+	for i, ws := range all {
+		var got string
+		if err := websocket.Message.Receive(ws, &got); err != nil || got != text {
+			t.Fatalf("connection %d: got %q, %v; want %q", i, got, err, text)
 		}
 	}
 }
 
-// get asks for a page, and expects a status.
-func get(t *testing.T, url string, status int) {
-	t.Helper()
-	response, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != status {
-		t.Errorf("%s: status %s, want %d", url, response.Status, status)
-	}
-}
-
-// Behind a proxy, and there below a path, everything is as it is without; people may be
-// silent for two minutes, and talk on when the proxy gets another configuration.
+// Behind a proxy and below a path, pages and WebSockets work, and the chat still refuses other origins. People
+// may be silent for two minutes, and stay connected while the proxy reads its configuration again.
 func TestBehindAProxy(t *testing.T) {
+	t.Parallel()
 	for name, startProxy := range map[string]func(t *testing.T, chat string) proxy{"nginx": startNginx, "haproxy": startHAProxy} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			chat, log := startChat(t)
-			p := startProxy(t, chat)
-			get(t, "http://"+p.addr+"/chat/", 200)
-			get(t, "http://"+p.addr+"/chat/assets/jquery.min.js", 200)
-			get(t, "http://"+p.addr+"/chat/ws", 426)
-			get(t, "http://"+p.addr+"/chat/Lobby", 200) // by way of /chat/lobby/
-			get(t, "http://"+p.addr+"/chat/lobby/ws", 426)
+			chat := startProgram(t)
+			p := startProxy(t, chat.addr)
+			for path, want := range map[string]int{"": 200, "assets/jquery.min.js": 200, "ws": 426, "Lobby": 200 /* redirects */, "lobby/ws": 426} {
+				response, err := http.Get("http://" + p.addr + "/chat/" + path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != want {
+					t.Errorf("/chat/%s: got status %s, want %d", path, response.Status, want)
+				}
+			}
 
-			ann, bob := join(t, p.addr, ""), join(t, p.addr, "")
-			meet("hello", ann, bob)
-			meet("hello yourself", bob, ann)
-			meet("hello, lobby", join(t, p.addr, "lobby/"), join(t, p.addr, "lobby/"))
+			ann, bob := join(t, p.addr, "/chat/"), join(t, p.addr, "/chat/")
+			meet(t, "hello", ann, bob)
+			meet(t, "hello yourself", bob, ann)
+			meet(t, "hello, lobby", join(t, p.addr, "/chat/lobby/"), join(t, p.addr, "/chat/lobby/"))
 
 			if _, err := websocket.Dial("ws://"+p.addr+"/chat/ws", "", "http://evil.example"); err == nil {
-				t.Error("a page of another origin may connect")
+				t.Error("a page of another origin got in, want a refusal")
 			}
-			wstest.Until(t, "a peer's address is logged", func() bool {
-				return regexp.MustCompile(`reason="other origin" room="" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`).MatchString(log.String())
-			})
+			refusal := regexp.MustCompile(`reason="other origin" room="" peer=127\.0\.0\.1:\d+ x_forwarded_for=127\.0\.0\.1`)
+			wstest.Until(t, "the chat logs the refusal with the client's address", func() bool { return refusal.MatchString(chat.log.String()) })
 
 			if wstest.Long() {
-				silence(ann, bob, 2*time.Minute)
-			} else {
-				t.Log("without two minutes of silence: set CHAT_TEST_LONG for that")
+				var silent sync.WaitGroup
+				silent.Go(func() { silence(t, ann) })
+				silent.Go(func() { silence(t, bob) })
+				silent.Wait()
 			}
-			meet("still here", ann, bob)
+			meet(t, "still here", ann, bob)
 
 			more := freeAddr(t)
-			reloaded := time.Time{}
+			var reloaded time.Time
 			wstest.Until(t, "the proxy has read its configuration again", func() bool {
-				if time.Since(reloaded) > 5*time.Second { // one that has just started may miss the signal
+				if time.Since(reloaded) > 2*time.Second { // a proxy that has just started may miss the signal
 					p.reload(more)
 					reloaded = time.Now()
 				}
 				return serves(more)
 			})
-			carol := join(t, more, "")
-			meet("who was here before is here", ann, bob, carol)
-			meet("and who is new is, too", carol, ann, bob)
+			carol := join(t, more, "/chat/")
+			meet(t, "I was here before", ann, bob, carol)
+			meet(t, "I am new", carol, ann, bob)
 		})
 	}
 }
 
-// silence lets d pass, in which the peers only answer the chat's pings.
-func silence(ann, bob peer, d time.Duration) {
-	ann.t.Helper()
-	var listening sync.WaitGroup
-	for _, p := range []peer{ann, bob} {
-		listening.Go(func() {
-			p.ws.SetReadDeadline(time.Now().Add(d))
-			var heard string
-			if err := websocket.Message.Receive(p.ws, &heard); err == nil || !err.(net.Error).Timeout() {
-				p.t.Errorf("heard %q, %v", heard, err)
-			}
-			p.ws.SetDeadline(time.Now().Add(time.Minute))
-		})
+// silence reads for two minutes, and only answers pings. The test fails if a message comes, or the connection
+// ends.
+func silence(t *testing.T, ws *websocket.Conn) {
+	ws.SetReadDeadline(time.Now().Add(2 * time.Minute))
+	var got string
+	if err := websocket.Message.Receive(ws, &got); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %q, %v; want two minutes of silence", got, err)
 	}
-	listening.Wait()
+	ws.SetReadDeadline(time.Now().Add(time.Minute))
 }
 
-// chats are several chats behind haproxy-rooms.cfg, and who is there.
+// chats are three chats behind haproxy-rooms.cfg.
 type chats struct {
 	t      *testing.T
 	proxy  proxy
-	all    map[string]program // by title
-	people map[string][]peer  // by room
+	all    map[string]program           // by title
+	people map[string][]*websocket.Conn // by room, such as "lobby/"
 }
 
 func startChats(t *testing.T) chats {
-	requireProgram(t, "haproxy", "apt-get install haproxy")
+	requireProgram(t, "haproxy", "haproxy")
 	all, replace := map[string]program{}, map[string]string{"expire 5m": "expire 1ms", "inter 2s": "inter 1s"}
 	for _, n := range []string{"1", "2", "3"} {
 		all["chat"+n] = startProgram(t, "-title", "chat"+n)
 		replace["10.0.0."+n+":8080"] = all["chat"+n].addr
 	}
-	return chats{t, runHAProxy(t, "haproxy-rooms.cfg", replace), all, map[string][]peer{}}
+	return chats{t, runHAProxy(t, "haproxy-rooms.cfg", replace), all, map[string][]*websocket.Conn{}}
 }
 
-// serving returns the title of the chat that serves a room's page, or "" if none does.
+// serving returns the title of the chat that serves the page of a room, or "" if none does.
 func (c chats) serving(room string) string {
 	c.t.Helper()
 	response, err := http.Get("http://" + c.proxy.addr + "/chat/" + room)
@@ -302,43 +219,45 @@ func (c chats) serving(room string) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	title := regexp.MustCompile("<title>(chat.)</title>").FindSubmatch(page)
-	if title == nil {
+	_, title, _ := strings.Cut(string(page), "<title>")
+	title, _, _ = strings.Cut(title, "</title>")
+	if _, ok := c.all[title]; !ok {
 		return ""
 	}
-	return string(title[1])
+	return title
 }
 
-// enter has one more enter a room, who is heard by everybody there, and at the chat that serves the page.
+// enter has one more person enter a room, and another one say something. All people of the room must receive
+// it, and so must a client of the chat that serves the room's page.
 func (c chats) enter(room string) {
 	c.t.Helper()
-	here := joinAt(c.t, c.all[c.serving(room)].addr, "/"+room)
-	defer here.ws.Close()
-	c.people[room] = append(c.people[room], join(c.t, c.proxy.addr, room))
-	meet("hello", append(slices.Clone(c.people[room]), here)...)
-	slices.Reverse(c.people[room]) // another one speaks next time
+	direct := join(c.t, c.all[c.serving(room)].addr, "/"+room)
+	defer direct.Close()
+	c.people[room] = append(c.people[room], join(c.t, c.proxy.addr, "/chat/"+room))
+	meet(c.t, "hello", append(slices.Clone(c.people[room]), direct)...)
+	slices.Reverse(c.people[room])
 }
 
-// gone expects that the connections of a room are closed.
-func (c chats) gone(room string) {
+// expectClosed waits until the connections of a room are closed.
+func (c chats) expectClosed(room string) {
 	c.t.Helper()
-	for _, p := range c.people[room] {
-		p.ws.SetDeadline(time.Now().Add(10 * time.Second))
-		var heard string
-		if err := websocket.Message.Receive(p.ws, &heard); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			c.t.Errorf("%q: who was at the chat that stopped heard %q, %v", room, heard, err)
+	for _, ws := range c.people[room] {
+		ws.SetDeadline(time.Now().Add(30 * time.Second))
+		var got string
+		if err := websocket.Message.Receive(ws, &got); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			c.t.Errorf("%q: got %q, %v; want the end of the connection to the chat that stopped", room, got, err)
 		}
 	}
 	delete(c.people, room)
 }
 
-// Behind haproxy-rooms.cfg everything of a room is at one of several chats. When that one stops the
-// room goes to another, and when it goes on the room goes back once it is empty. No other room moves.
+// Behind haproxy-rooms.cfg all people of a room are at one of several chats. If that chat stops, the room moves
+// to another one. It moves back after the chat has come back and the room is empty. No other room moves.
 func TestRoomsAtSeveralChats(t *testing.T) {
 	t.Parallel()
 	c := startChats(t)
 	occupied, empty := []string{""}, []string{}
-	for i := range 30 {
+	for i := range 12 {
 		occupied = append(occupied, fmt.Sprintf("room-%d/", i))
 		empty = append(empty, fmt.Sprintf("empty-%d/", i))
 	}
@@ -347,7 +266,7 @@ func TestRoomsAtSeveralChats(t *testing.T) {
 		first[room] = c.serving(room)
 	}
 	if used := slices.Compact(slices.Sorted(maps.Values(first))); len(used) != len(c.all) {
-		t.Fatalf("all rooms are at %q", used)
+		t.Fatalf("got all rooms at %q, want rooms at each chat", used)
 	}
 	for _, room := range occupied {
 		c.enter(room)
@@ -356,36 +275,37 @@ func TestRoomsAtSeveralChats(t *testing.T) {
 
 	stopped := first[""]
 	c.all[stopped].Process.Signal(syscall.SIGSTOP)
-	wstest.Until(t, "a room is at another chat", func() bool { return !slices.Contains([]string{"", stopped}, c.serving("")) })
+	wstest.Until(t, "another chat serves the room", func() bool { return !slices.Contains([]string{"", stopped}, c.serving("")) })
 	for room, was := range first {
 		moved[room] = c.serving(room)
 		if (moved[room] != was) != (was == stopped) {
-			t.Errorf("%q was at %q, and is at %q without %q", room, was, moved[room], stopped)
+			t.Errorf("%q: got %q after %q when %q has stopped", room, moved[room], was, stopped)
 		}
 	}
 	for _, room := range occupied {
 		if first[room] == stopped {
-			c.gone(room)
+			c.expectClosed(room)
 			c.enter(room)
 		}
 		c.enter(room)
 	}
 
 	c.all[stopped].Process.Signal(syscall.SIGCONT)
-	wstest.Until(t, "empty rooms are where they were", func() bool {
+	wstest.Until(t, "the empty rooms are where they were", func() bool {
 		return !slices.ContainsFunc(empty, func(room string) bool { return c.serving(room) != first[room] })
 	})
 	for _, room := range occupied {
 		if is := c.serving(room); is != moved[room] {
-			t.Errorf("%q was at %q, and is at %q with people in it", room, moved[room], is)
+			t.Errorf("%q: got %q, want %q as long as people are in the room", room, is, moved[room])
 		}
 		c.enter(room)
 	}
 }
 
-// systemd understands the unit, and finds it well sandboxed.
+// systemd accepts the unit, and considers its sandbox good. The unit's flags are valid, and -state is its
+// StateDirectory.
 func TestUnit(t *testing.T) {
-	requireProgram(t, "systemd-analyze", "apt-get install systemd")
+	requireProgram(t, "systemd-analyze", "systemd")
 	unit := write(t, t.TempDir(), "chat.service", snippet(t, "chat.service", map[string]string{"=/usr/local/bin/chat": "=" + built}))
 	for _, args := range [][]string{{"verify", unit}, {"security", "--offline=true", "--threshold=15", unit}} {
 		if out, err := exec.Command("systemd-analyze", args...).CombinedOutput(); err != nil {
@@ -393,22 +313,21 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	text := snippet(t, "chat.service", nil)
-	kept := regexp.MustCompile(`(?m)^StateDirectory=(.*)$`).FindStringSubmatch(text)
-	if kept == nil || !strings.Contains(text, "-state /var/lib/"+kept[1]+"\n") {
-		t.Errorf("-state is not the StateDirectory %q", kept)
+	dir := regexp.MustCompile(`(?m)^StateDirectory=(.*)$`).FindStringSubmatch(text)
+	if dir == nil || !strings.Contains(text, "-state /var/lib/"+dir[1]+"\n") {
+		t.Errorf("got StateDirectory %q, want the directory of -state in\n%s", dir, text)
 	}
 	flags := regexp.MustCompile(`ExecStart=\S+(.*)`).FindStringSubmatch(text)
-	out, err := exec.Command(built, append(strings.Fields(flags[1]), "-h")...).CombinedOutput()
-	if err != nil {
-		t.Errorf("the flags in the unit: %v\n%s", err, out)
+	if out, err := exec.Command(built, append(strings.Fields(flags[1]), "-h")...).CombinedOutput(); err != nil {
+		t.Errorf("the flags %q: got %v, %s; want them accepted", flags[1], err, out)
 	}
 }
 
-// The image can be built, and has nothing in it but the program.
+// The image can be built. It contains the program alone, which runs.
 func TestImage(t *testing.T) {
-	requireProgram(t, "buildah", "apt-get install buildah")
+	requireProgram(t, "buildah", "buildah")
 	if os.Getuid() != 0 {
-		missing(t, "buildah can look into an image for root only")
+		missing(t, "only root can look into an image with buildah")
 	}
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", snippet(t, "Dockerfile", nil))
@@ -435,12 +354,11 @@ func TestImage(t *testing.T) {
 	}
 	for _, file := range files {
 		if file.Name() != "chat" {
-			t.Errorf("%s is in the image", file.Name())
+			t.Errorf("the image has a file %s, want only chat", file.Name())
 		}
 	}
-	out := buildah("run", "--isolation", "chroot", container, "--", "/chat", "-h")
-	if !strings.Contains(out, "Usage: chat") {
-		t.Errorf("it says %q", out)
+	if out := buildah("run", "--isolation", "chroot", container, "--", "/chat", "-h"); !strings.Contains(out, "Usage: chat") {
+		t.Errorf("got %q, want the usage", out)
 	}
 	buildah("umount", container)
 }

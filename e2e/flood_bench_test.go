@@ -13,9 +13,10 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// BenchmarkBesideAFlood measures how long a line takes in a quiet room while ten clients say what they can:
-// nowhere, in another program, in another room, in the same room. The machine is as busy beside another
-// program as beside another room, so that is as good as it gets.
+// BenchmarkBesideAFlood measures how long a line takes in a room while ten clients send lines as fast as they
+// can. They are nowhere, in another program, in another room, or in the same room. The machine is as busy with
+// a flood in another program as with one in another room, so the first of these is the best that the second can
+// reach.
 func BenchmarkBesideAFlood(b *testing.B) {
 	for _, flood := range []string{"nowhere", "another program", "another room", "this room"} {
 		b.Run("in="+strings.ReplaceAll(flood, " ", "-"), func(b *testing.B) {
@@ -36,26 +37,26 @@ func BenchmarkBesideAFlood(b *testing.B) {
 	}
 }
 
-// flooded has ten clients say what they can in a room, and hear what is said.
+// flooded has ten clients send lines as fast as they can in the room of target, and receive them.
 func flooded(b *testing.B, addr, target string) {
 	for range 10 {
-		p := wstest.Upgrade(b, wstest.Dial(b, addr), target)
-		p.Conn.SetDeadline(time.Time{})
-		go wstest.Flood(p.Conn, wstest.Frames(50, 0x81, strings.Repeat("x", 64)))
-		go io.Copy(io.Discard, p.In)
+		c := wstest.Upgrade(b, wstest.Dial(b, addr), target)
+		c.Conn.SetDeadline(time.Time{})
+		go wstest.Flood(c.Conn, wstest.Frames(50, 0x81, strings.Repeat("x", 64)))
+		go io.Copy(io.Discard, c.In)
 	}
 }
 
-// talk has one client say a line when another has heard the one before, and returns how long each took.
+// talk has one client send a line when another has received the one before. It returns how long each line took.
 func talk(b *testing.B, addr, target string) (took []time.Duration) {
 	ann, bob := wstest.Upgrade(b, wstest.Dial(b, addr), target), wstest.Upgrade(b, wstest.Dial(b, addr), target)
-	for _, p := range []*wstest.Client{ann, bob} {
-		p.Conn.SetDeadline(time.Time{})
+	for _, c := range []*wstest.Client{ann, bob} {
+		c.Conn.SetDeadline(time.Time{})
 	}
 	go io.Copy(io.Discard, ann.In)
 	next := bob.Lines()
 	for b.Loop() {
-		said := time.Now()
+		sent := time.Now()
 		want := fmt.Sprint("line ", len(took))
 		ann.Send(websocket.TextFrame, want)
 		for line := ""; line != want; {
@@ -64,7 +65,7 @@ func talk(b *testing.B, addr, target string) (took []time.Duration) {
 				b.Fatal(err)
 			}
 		}
-		took = append(took, time.Since(said))
+		took = append(took, time.Since(sent))
 	}
 	return took
 }

@@ -1,29 +1,268 @@
 package e2e
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"net"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/net/websocket"
 
 	"example.com/chat/internal/wstest"
 )
 
-// Without a connection a bar says so, and what becomes of messages. Afterwards the log has one line,
-// however often the network flickered.
+// cuttable is a TCP proxy in front of a chat. It is a network that can be cut.
+type cuttable struct {
+	mu sync.Mutex
+
+	// Guarded by mu.
+	down  bool // the proxy discards what comes from the chat
+	up    bool // the proxy discards what goes to the chat
+	conns []net.Conn
+}
+
+// throughCuttable starts a chat that ann joins, and opens its page through a network that can be cut.
+func throughCuttable(t *testing.T, driver chromedriver, flags ...string) (ann *wstest.Client, network *cuttable, b *browser) {
+	t.Helper()
+	b = driver.open(t)
+	p := startProgram(t, flags...)
+	ann = wstest.Join(t, p.addr)
+	network = new(cuttable)
+	url := startProxy(t, func(browser net.Conn) {
+		chat, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			browser.Close()
+			return
+		}
+		network.mu.Lock()
+		network.conns = append(network.conns, browser, chat)
+		network.mu.Unlock()
+		var both sync.WaitGroup
+		both.Go(func() { network.relay(chat, browser, &network.up) })
+		both.Go(func() { network.relay(browser, chat, &network.down) })
+		both.Wait()
+	})
+	b.enter(url + "/")
+	return ann, network, b
+}
+
+// relay copies src to dst, until src ends. It discards what it reads while *cut is true.
+func (c *cuttable) relay(dst, src net.Conn, cut *bool) {
+	defer dst.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := src.Read(buffer)
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		discard := *cut
+		c.mu.Unlock()
+		if !discard {
+			dst.Write(buffer[:n])
+		}
+	}
+}
+
+// cut sets which directions are cut.
+func (c *cuttable) cut(down, up bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down, c.up = down, up
+}
+
+// heal closes all connections. New ones are not cut.
+func (c *cuttable) heal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down, c.up = false, false
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+}
+
+// startProxy has relay serve each connection to url, until the end of the test.
+func startProxy(t *testing.T, relay func(net.Conn)) (url string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		end()
+		running.Wait()
+	})
+	context.AfterFunc(ctx, func() { listener.Close() })
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			context.AfterFunc(ctx, func() { conn.Close() }) // browsers keep connections open
+			running.Go(func() { relay(conn) })
+		}
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// Messages that are typed while the server is down are sent in order and once when it is back. The page says
+// that the room was restarted.
+func testRestart(t *testing.T, driver chromedriver) {
+	addr := freeAddr(t)
+	first, b := openChat(t, driver, "-addr", addr)
+	b.typeKeys("before" + enter)
+	b.untilShown("before")
+	first.Process.Kill()
+	b.until("the page is offline", `$("#word").text() == "offline" && $("#now").is(":visible") && $("#wait").text().startsWith("Next try in ")`)
+	b.typeKeys("one" + enter + "two" + enter + "three" + enter)
+	b.until("the messages are unsent", unsent+`.join() == "one,two,three" && $("#outbox .mark").first().text() == "unsent" && $("#msg").val() == ""`)
+	b.screenshot("offline.png")
+
+	second := startProgram(t, "-addr", addr)
+	b.run(`$("#now").trigger("click").trigger("click")`)
+	b.untilLive()
+	b.until("the page has one connection", `$("#people").text() == "1 person"`)
+	b.untilShown("before", "one", "two", "three")
+	b.until("the page says so", notices+`.join() == "The room was restarted."`)
+	ann := wstest.Upgrade(t, wstest.Dial(t, addr), "/ws?since=")
+	ann.ReadFrame() // the position
+	ann.ExpectLines("one", "two", "three")
+
+	second.Process.Kill()
+	b.until("the page is offline", `$("#word").text() == "offline"`)
+	startProgram(t, "-addr", addr)
+	b.untilLive() // by itself
+	b.untilShown("before", "one", "two", "three")
+	b.until("the page says so again", notices+`.length == 2`)
+
+	// The positions of own lines were those of earlier runs.
+	ann = wstest.Join(t, addr)
+	say(ann, "another's")
+	b.until("the log has another's line", entries+`.length == 5`)
+	b.typeKeys("own" + enter)
+	b.until("the log has an own line", entries+`.length == 6`)
+	say(ann, "another's")
+	b.until("the log marks the own line alone", `$(".entry").get().slice(4).map(e => e.classList.contains("own")).join() == "false,true,false"`)
+}
+
+// With -state, a restart does not interrupt the conversation, and the page says nothing about it.
+func testRestartWithState(t *testing.T, driver chromedriver) {
+	addr, dir := freeAddr(t), t.TempDir()
+	p := startProgram(t, "-addr", addr, "-state", dir)
+	b := driver.open(t)
+	b.enter("http://" + addr + "/lobby/")
+	b.typeKeys("before" + enter)
+	b.untilShown("before")
+	p.Process.Signal(syscall.SIGTERM)
+	b.until("the page is offline", `$("#word").text() == "offline"`)
+	b.typeKeys("meanwhile" + enter)
+	p.Wait()
+	startProgram(t, "-addr", addr, "-state", dir)
+	b.untilLive()
+	b.typeKeys("after" + enter)
+	b.untilShown("before", "meanwhile", "after")
+	b.until("the page says nothing", notices+`.length == 0`)
+}
+
+// If the network loses what is sent, in one direction or in both, each message is still said once. The page
+// connects at once when the network is back, or when the person looks at the page.
+func testCutOff(t *testing.T, driver chromedriver) {
+	ann, network, b := throughCuttable(t, driver)
+	b.typeKeys("first" + enter)
+	b.untilShown("first")
+	network.cut(true, false)
+	b.typeKeys("heard" + enter)
+	ann.ExpectLines("first", "heard")
+	network.cut(true, true)
+	b.typeKeys("not heard" + enter)
+	b.until("two messages are unsent", unsent+`.join() == "heard,not heard"`)
+	say(ann, "from elsewhere")
+	network.heal()
+	b.untilShown("first", "heard", "from elsewhere", "not heard")
+	b.until("the log has own lines", `$(".own").length == 3`)
+	b.until("the page says nothing", notices+`.length == 0`)
+	say(ann, "the end")
+	ann.ExpectLines("from elsewhere", "not heard", "the end")
+
+	b.run(`const later = window.setTimeout; window.setTimeout = (f, ms) => later(f, ms < 600 ? 3600e3 : ms)`) // pauses last an hour
+	for _, event := range []string{`window.dispatchEvent(new Event("online"))`, `document.dispatchEvent(new Event("visibilitychange"))`} {
+		network.heal()
+		b.until("the page is offline", `$("#word").text() == "offline"`)
+		b.run(event)
+		b.untilLive()
+	}
+}
+
+// If a connection breaks with a message in flight, the page sends the message again, even while others talk on.
+// The next messages do not wait for that.
+func testInFlight(t *testing.T, driver chromedriver) {
+	for _, history := range []string{"256", "0"} {
+		t.Run("-history "+history, func(t *testing.T) {
+			ann, network, b := throughCuttable(t, driver, "-history", history)
+			var talking sync.WaitGroup
+			defer talking.Wait()
+			ctx, hush := context.WithCancel(t.Context())
+			defer hush()
+			talking.Go(func() {
+				for n := 0; ctx.Err() == nil; n++ {
+					say(ann, fmt.Sprint("talk ", n))
+					time.Sleep(time.Second / 5)
+				}
+			})
+			b.until("the log has talk", entries+`.length > 2`)
+			network.cut(false, true)
+			b.typeKeys("in flight" + enter)
+			network.heal()
+			b.untilLive()
+			b.typeKeys("new" + enter)
+			b.until("the log has both messages", entries+`.filter(line => line == "in flight" || line == "new").length == 2 && `+allSent)
+		})
+	}
+}
+
+// The page counts the lines that the server no longer has. It knows that its message was among them.
+func testMissed(t *testing.T, driver chromedriver) {
+	ann, network, b := throughCuttable(t, driver, "-history", "2")
+	say(ann, "first")
+	b.untilShown("first")
+	network.cut(true, false)
+	b.typeKeys("mine" + enter)
+	ann.ExpectLines("first", "mine")
+	for _, line := range wstest.Numbered(0, 5) {
+		say(ann, line)
+		ann.ExpectLines(line)
+	}
+	network.heal()
+	b.until("the log has the last lines, the number of missed ones, and the own message as sent",
+		`$("#lines .body").get().map(e => e.textContent).join() == "first,4 messages were missed.,line 3,line 4,mine" && $("#lines .mark").text() == "sent" && `+allSent)
+}
+
+// Unsent messages and the draft outlive a reload.
+func testReloadOffline(t *testing.T, driver chromedriver) {
+	_, network, b := throughCuttable(t, driver)
+	network.cut(true, true)
+	b.typeKeys("unsent" + enter + "one" + shift + enter + shift + "two")
+	b.until("a message is unsent", unsent+`.join() == "unsent"`)
+	network.heal()
+	b.reload()
+	b.untilShown("unsent")
+	b.until("the draft is there", `$("#msg").val() == "one\ntwo" && $("#msg")[0].clientHeight > 60`)
+	b.focus("#msg")
+	b.typeKeys(enter)
+	b.untilShown("unsent", "one\ntwo")
+	b.reload()
+	b.until("there is no draft", entries+`.length == 2 && $("#msg").val() == ""`)
+}
+
+// Without a connection a bar says so, and that messages will be sent. Several outages in a row leave one line
+// in the log.
 func testOffline(t *testing.T, driver chromedriver) {
 	addr := freeAddr(t)
 	p := startProgram(t, "-addr", addr)
@@ -31,199 +270,136 @@ func testOffline(t *testing.T, driver chromedriver) {
 	b.onPhone()
 	b.onNewDocument(`
 		const later = window.setTimeout;
-		window.setTimeout = (f, ms, ...args) => later(f, ms > 200 && ms < 2000 ? ms / 4 : ms, ...args); // does not wait so long
+		window.setTimeout = (f, ms, ...args) => later(f, ms > 200 && ms < 2000 ? ms / 4 : ms, ...args); // the bar comes sooner
 		const {now} = Date;
 		window.minutes = 0;
 		Date.now = () => now() + minutes * 60000;
 		Date = class extends Date { constructor(...args) { args.length ? super(...args) : super(Date.now()) } };`)
 	b.enter("http://" + addr + "/")
-	b.until("no bar", `$("#offline").is(":hidden")`)
-	for flicker := range 3 {
+	b.until("there is no bar", `$("#offline").is(":hidden")`)
+	for outage := range 3 {
 		p.Process.Kill()
 		p.Wait()
-		b.until("bar", `/^Offline. What you write will be sent. Next try in \d+ s. Now$/.test($("#offline:visible").text().trim())`)
-		b.run(`minutes += 2`, nil)
-		if flicker == 0 {
+		b.until("there is a bar", `/^Offline. What you write will be sent. Next try in \d+ s. Now$/.test($("#offline:visible").text().trim())`)
+		b.run(`minutes += 2`)
+		if outage == 0 {
 			b.screenshot("offline-phone.png")
-			b.until("page as wide as the phone", `document.documentElement.scrollWidth == 320`)
+			b.until("the page is as wide as the phone", `document.documentElement.scrollWidth == 320`)
 		}
 		p = startProgram(t, "-addr", addr)
-		b.run(`$("#now").trigger("click")`, nil)
+		b.run(`$("#now").trigger("click")`)
 		b.untilLive()
-		b.until("no bar", `$("#offline").is(":hidden")`)
+		b.until("there is no bar", `$("#offline").is(":hidden")`)
 	}
 	const outages = `$("#lines .notice").get().map(notice => notice.textContent).filter(notice => notice.startsWith("Offline "))`
-	b.until("one line", outages+`.length == 1 && /^Offline \d\d:\d\d to \d\d:\d\d.$/.test(`+outages+`[0])`)
+	b.until("the log has one line", outages+`.length == 1 && /^Offline \d\d:\d\d to \d\d:\d\d.$/.test(`+outages+`[0])`)
 	var minutes float64
-	b.run(`const [, from, to] = `+outages+`[0].match(/(\d\d:\d\d) to (\d\d:\d\d)/).map(time => new Date("2001-01-01T" + time));
+	b.eval(`const [, from, to] = `+outages+`[0].match(/(\d\d:\d\d) to (\d\d:\d\d)/).map(time => new Date("2001-01-01T" + time));
 		return (to - from + 24 * 3600e3) % (24 * 3600e3) / 60000`, &minutes)
 	if minutes < 6 || minutes > 8 {
-		t.Errorf("offline for %v minutes, want 6 or a little more", minutes)
+		t.Errorf("got an outage of %v minutes, want 6 or a little more", minutes)
 	}
 }
 
-// A message is "unsent" after two seconds, or without a connection; and that it is, or is not any more,
-// moves nothing.
+// The page marks a message as unsent after 2 s without an answer. Neither the mark nor its end moves the text.
 func testUnsent(t *testing.T, driver chromedriver) {
-	addr := startProgram(t).addr
-	network, b := throughCuttable(t, driver, addr)
+	_, network, b := throughCuttable(t, driver)
 	const left = `$(".entry .text").last()[0].getBoundingClientRect().left`
 	const shown = `getComputedStyle($("#outbox .mark")[0]).visibility == "visible"`
 	network.cut(true, true)
-	b.run(`window.marked = [];
-		const look = began => { if (`+shown+`) window.done = true; else later_(look, 20, began); marked.push([performance.now() - began, `+shown+`, `+left+`]); };
-		new MutationObserver(() => marked.length || look(performance.now())).observe($("#outbox")[0], {childList: true})`, nil)
+	b.run(`window.looks = [];
+		const look = began => { if (` + shown + `) window.done = true; else later_(look, 20, began); looks.push([performance.now() - began, ` + shown + `, ` + left + `]); };
+		new MutationObserver(() => looks.length || look(performance.now())).observe($("#outbox")[0], {childList: true})`)
 	b.typeKeys("hello" + enter)
-	b.until("mark", `window.done`)
-	var marked [][3]any // milliseconds, whether, where the text is
-	b.run(`return marked`, &marked)
-	for _, m := range marked {
-		if m[1] == true && m[0].(float64) < 1990 {
-			t.Errorf("marked after %v ms", m[0])
+	b.until("the message is marked", `window.done`)
+	var looks [][3]any // milliseconds since the message came, whether it is marked, and where the text begins
+	b.eval(`return looks`, &looks)
+	for _, look := range looks {
+		if look[1] == true && look[0].(float64) < 1990 {
+			t.Errorf("marked after %v ms, want 2000", look[0])
 		}
-		if m[2] != marked[0][2] {
-			t.Errorf("the text moved from %v to %v", marked[0][2], m[2])
+		if look[2] != looks[0][2] {
+			t.Errorf("the text begins at %v after %v ms, want %v as before", look[2], look[0], looks[0][2])
 		}
 	}
 	network.heal()
-	b.until("message", entries+`.join() == "hello" && `+fmt.Sprintf(left+` == %v`, marked[0][2]))
+	b.until("the log has the message at the same place", entries+`.join() == "hello" && `+fmt.Sprintf(left+` == %v`, looks[0][2]))
 }
 
-// The same words from a stranger are not the person's own, and do not stand for theirs.
+// A line of another person with the same words is not an own line, and does not replace the own message.
 func testSameWords(t *testing.T, driver chromedriver) {
-	addr := startProgram(t).addr
-	ws := wstest.DialWS(t, addr)
-	hears := wstest.LinesOf(t, ws)
-	network, b := throughCuttable(t, driver, addr)
-	b.until("connection", `$("#people").text() == "2 people"`)
-	network.cut(false, true) // the page hears, and is not heard
+	ann, network, b := throughCuttable(t, driver)
+	b.until("the page is connected", `$("#people").text() == "2 people"`)
+	network.cut(false, true)
 	b.typeKeys("same" + enter)
-	b.until("message", `$("#outbox .entry").length == 1`)
-	wstest.Say(t, ws, "same")
-	b.until("the stranger's line", entries+`.join() == "same" && $("#lines .own").length == 0 && $("#outbox .entry").length == 1`)
+	b.until("the message is unsent", unsent+`.length == 1`)
+	say(ann, "same")
+	b.until("the log has another's line", entries+`.join() == "same" && $("#lines .own").length == 0 && `+unsent+`.length == 1`)
 	network.heal()
-	b.until("both", entries+`.join() == "same,same" && $("#outbox .entry").length == 0 && $("#lines .entry").get().map(e => e.classList.contains("own")).join() == "false,true"`)
-	wstest.Say(t, ws, "the end")
-	if got := hears() + hears() + hears(); got != "samesamethe end" {
-		t.Errorf("heard %q", got)
-	}
+	b.untilShown("same", "same")
+	b.until("the second line is an own one", `$("#lines .entry").get().map(e => e.classList.contains("own")).join() == "false,true"`)
+	say(ann, "the end")
+	ann.ExpectLines("same", "same", "the end")
 }
 
-// duplicate opens another tab from this one, as browsers duplicate tabs: with what it keeps.
-func (b *browser) duplicate() {
-	b.t.Helper()
-	var before, after []string
-	b.call("GET", "/window/handles", nil, &before)
-	b.run(`window.open(location.href)`, nil)
-	for deadline := time.Now().Add(20 * time.Second); len(after) <= len(before) && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		b.call("GET", "/window/handles", nil, &after)
-	}
-	for _, window := range after {
-		if !slices.Contains(before, window) {
-			b.turnTo(window)
-			b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
-			b.untilLive()
-			return
-		}
-	}
-	b.t.Fatal("no other window")
-}
-
-// A duplicated tab has the messages that were not sent: they are said once. And so is what is typed in
-// either from then on.
+// A duplicated tab has a copy of the unsent messages. They are said once, and so is what is typed in both tabs
+// afterwards.
 func testDuplicatedTab(t *testing.T, driver chromedriver) {
-	addr := startProgram(t).addr
-	hears := wstest.LinesOf(t, wstest.DialWS(t, addr))
-	network, b := throughCuttable(t, driver, addr)
+	ann, network, b := throughCuttable(t, driver)
 	first := b.window
-	const swallow = `WebSocket.prototype.send = function () {}`
-	b.run(`window.send = WebSocket.prototype.send; `+swallow, nil)
+	b.run(`window.send = WebSocket.prototype.send; WebSocket.prototype.send = function () {}`)
 	b.typeKeys("one" + enter + "two" + enter)
-	b.until("unsent messages", unsent+`.join() == "one,two"`)
-	b.duplicate()
-	b.until("messages once", entries+`.join() == "one,two" && $("#outbox *").length == 0`)
-	second := b.window
+	b.until("the messages are unsent", unsent+`.join() == "one,two"`)
+	second := b.duplicate()
+	b.untilShown("one", "two")
 	b.turnTo(first)
 	b.typeKeys("from the first" + enter)
-	b.until("messages", `$("#outbox .entry").length == 1 && $("#lines .own").length == 2`)
+	b.until("the message is unsent", unsent+`.length == 1 && $("#lines .own").length == 2`)
 	b.turnTo(second)
 	b.typeKeys("from the second" + enter)
-	b.until("message", entries+`.at(-1) == "from the second"`)
+	b.untilShown("one", "two", "from the second")
 	b.turnTo(first)
-	b.run(`WebSocket.prototype.send = send`, nil)
+	b.run(`WebSocket.prototype.send = send`)
 	network.heal()
 	b.untilLive()
-	b.until("messages once", `$("#outbox *").length == 0 && `+entries+`.join() == "one,two,from the second,from the first"`)
+	b.untilShown("one", "two", "from the second", "from the first")
 	b.typeKeys("the end" + enter)
-	var heard []string
-	for range 5 {
-		heard = append(heard, hears())
-	}
-	if got, want := strings.Join(heard, "|"), "one|two|from the second|from the first|the end"; got != want {
-		t.Errorf("heard %q, want %q", got, want)
-	}
+	ann.ExpectLines("one", "two", "from the second", "from the first", "the end")
 }
 
-// A message that is refused keeps its number, so that in a duplicated tab the others have theirs, too.
+// A message that the server refuses keeps its number. So the messages after it have the same numbers in a
+// duplicated tab, and are said once.
 func testRefusedInTwoTabs(t *testing.T, driver chromedriver) {
-	addr := startProgram(t, "-max-message", "50").addr
-	hears := wstest.LinesOf(t, wstest.DialWS(t, addr))
-	b := driver.open(t)
+	ann, b := besideAnother(t, driver, "-max-message", "50")
 	for tab := range 2 {
 		if tab > 0 {
 			b.newWindow()
+			b.enter(b.url)
 		}
-		b.enter("http://" + addr + "/")
-		b.run(`sessionStorage["/:outbox"] = JSON.stringify([{id: "before", taken: 0, texts: ["long".repeat(20), "two", "three"]}])`, nil)
-		b.call("POST", "/refresh", map[string]any{}, nil)
-		b.until("messages", `$("#word").text() == "live" && `+entries+`.filter(line => line == "two" || line == "three").join() == "two,three" && $("#outbox *").length == 0`)
+		b.run(`sessionStorage["/:outbox"] = JSON.stringify([{id: "before", taken: 0, texts: ["long".repeat(20), "two", "three"]}])`)
+		b.reload()
+		b.until("the log has the others", entries+`.filter(line => line == "two" || line == "three").join() == "two,three" && `+allSent)
 	}
 	b.typeKeys("the end" + enter)
-	if got := hears() + "|" + hears() + "|" + hears(); got != "two|three|the end" {
-		t.Errorf("heard %q", got)
-	}
+	ann.ExpectLines("two", "three", "the end")
 }
 
-// Two chats on one host, below different paths, keep their messages apart.
-func testTwoPaths(t *testing.T, driver chromedriver) {
-	mux := http.NewServeMux()
-	for _, path := range []string{"/a", "/b"} {
-		chat := &url.URL{Scheme: "http", Host: startProgram(t).addr}
-		mux.Handle(path+"/", http.StripPrefix(path, httputil.NewSingleHostReverseProxy(chat)))
-	}
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	b := driver.open(t)
-	b.enter(server.URL + "/a/")
-	b.run(`WebSocket.prototype.send = function () {}`, nil)
-	b.typeKeys("for a" + enter + "draft for a")
-	b.until("unsent message", `$("#outbox .entry").length == 1`)
-	b.enter(server.URL + "/b/")
-	b.typeKeys("for b" + enter)
-	b.until("nothing of the other", entries+`.join() == "for b" && $("#outbox *").length == 0 && $("#msg").val() == ""`)
-	b.enter(server.URL + "/a/")
-	b.until("message", entries+`.join() == "for a" && $("#outbox *").length == 0 && $("#msg").val() == "draft for a"`)
-}
-
-// Two tabs of one person, one of them duplicated, type while the network is cut again and again. Each
-// message arrives once, in order; many have the same words.
+// Two tabs of one person, one of them duplicated, type while the network is cut repeatedly. Each message is
+// said once and in order, although many have the same words.
 func testCuts(t *testing.T, driver chromedriver) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Log("seed", seed)
-	addr := startProgram(t).addr
-	hears := wstest.LinesOf(t, wstest.DialWS(t, addr))
-	network, b := throughCuttable(t, driver, addr)
+	ann, network, b := throughCuttable(t, driver)
 	b.rename("Ann")
 	tabs := []string{b.window}
-	b.run(`WebSocket.prototype.send = new Proxy(WebSocket.prototype.send, {apply: (...args) => window.swallow || Reflect.apply(...args)}); swallow = true`, nil)
+	b.run(`WebSocket.prototype.send = new Proxy(WebSocket.prototype.send, {apply: (...args) => window.swallow || Reflect.apply(...args)}); swallow = true`)
 	b.typeKeys("tab 0 before" + enter)
-	b.until("unsent message", `$("#outbox *").length > 0`)
-	b.duplicate()
-	tabs = append(tabs, b.window)
+	b.until("a message is unsent", unsent+`.length > 0`)
+	tabs = append(tabs, b.duplicate())
 	b.turnTo(tabs[0])
-	b.run(`swallow = false`, nil)
-	said := [][]string{{"tab 0 before"}, nil}
+	b.run(`swallow = false`)
+	typed := [][]string{{"tab 0 before"}, nil} // by tab
 	for cut := range 12 {
 		for tab := range tabs {
 			b.turnTo(tabs[tab])
@@ -233,150 +409,42 @@ func testCuts(t *testing.T, driver chromedriver) {
 				network.cut(random.IntN(2) == 0, true)
 			}
 			b.typeKeys(texts[1] + enter)
-			said[tab] = append(said[tab], texts...)
+			typed[tab] = append(typed[tab], texts...)
 		}
 		network.cut(true, random.IntN(2) == 0)
 		network.heal()
 	}
-	total := len(said[0]) + len(said[1])
+	total := len(typed[0]) + len(typed[1])
 	for _, tab := range tabs {
 		b.turnTo(tab)
-		b.until("everything", fmt.Sprintf(`$("#outbox *").length == 0 && `+entries+`.length >= %d`, total))
+		b.until("everything is sent", fmt.Sprintf(entries+`.length >= %d && `+allSent, total))
 	}
 	b.typeKeys("the end" + enter)
 	var heard []string
-	for line := ""; line != "Ann: the end"; {
-		line = hears()
+	for next := ann.Lines(); len(heard) == 0 || heard[len(heard)-1] != "the end"; {
+		line, err := next()
+		if err != nil {
+			t.Fatalf("got %v after %q, want more lines", err, heard)
+		}
 		heard = append(heard, strings.TrimPrefix(line, "Ann: "))
 	}
 	if len(heard) != total+1 {
-		t.Errorf("heard %d lines, want %d: %q", len(heard), total+1, heard)
+		t.Errorf("got %d lines, want %d: %q", len(heard), total+1, heard)
 	}
-	for tab := range tabs {
-		checkOrder(t, heard, said[tab], fmt.Sprint("tab ", tab))
-	}
-	for _, tab := range tabs {
-		b.turnTo(tab)
+	for tab, handle := range tabs {
+		named := func(lines []string) []string {
+			return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !strings.HasPrefix(line, fmt.Sprint("tab ", tab)) })
+		}
+		if got, want := named(heard), named(typed[tab]); !slices.Equal(got, want) {
+			t.Errorf("tab %d: got the lines %q, want %q", tab, got, want)
+		}
+		b.turnTo(handle)
+		b.until("the log is complete", entries+`.at(-1).endsWith("the end")`)
 		var shown []string
-		b.until("the end", entries+`.at(-1).endsWith("the end")`)
-		b.run(`return `+entries, &shown)
-		for i := range shown {
-			shown[i] = strings.TrimPrefix(shown[i], "Ann ")
-		}
+		b.eval(`return `+entries+`.map(line => line.replace(/^Ann /, ""))`, &shown)
 		if !slices.Equal(shown, heard) {
-			t.Errorf("a tab shows\n%q, heard were\n%q", shown, heard)
+			t.Errorf("tab %d: got in the log %q, want %q", tab, shown, heard)
 		}
-		b.until("all own", `$("#lines .entry:not(.own)").length == 0`)
-		b.until("no namesake", notices+`.length == 0`)
-	}
-}
-
-// checkOrder checks that of what was heard, the lines that name a tab are those that were said there.
-func checkOrder(t *testing.T, heard, said []string, tab string) {
-	t.Helper()
-	named := func(lines []string) []string {
-		return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return !strings.HasPrefix(line, tab) })
-	}
-	if got, want := named(heard), named(said); !slices.Equal(got, want) {
-		t.Errorf("heard %q, want %q", got, want)
-	}
-}
-
-// On a line of 400 ms and 50 KB/s there is something to see before the scripts are loaded, and a
-// connection soon; how soon is logged.
-func testSlowLine(t *testing.T, driver chromedriver) {
-	addr := startProgram(t).addr
-	b := driver.open(t)
-	b.emulate("Network.enable", map[string]any{}, "Network.disable", map[string]any{})
-	b.emulate("Network.emulateNetworkConditions", map[string]any{"offline": false, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 50_000},
-		"Network.emulateNetworkConditions", map[string]any{"offline": false, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
-	b.onNewDocument(`
-		new MutationObserver(() => { if (document.querySelector("#word")?.textContent == "live") window.connected ??= performance.now() })
-			.observe(document, {childList: true, subtree: true, characterData: true})`)
-	b.enter("http://" + addr + "/")
-	b.until("paint", `performance.getEntriesByType("paint").length == 2`)
-	var times struct{ Paint, Scripts, Connected float64 }
-	b.run(`return {
-		paint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
-		scripts: Math.max(...performance.getEntriesByType("resource").filter(e => e.name.endsWith(".js")).map(e => e.responseEnd)),
-		connected}`, &times)
-	t.Logf("painted after %.0f ms, scripts loaded after %.0f ms, connected after %.0f ms", times.Paint, times.Scripts, times.Connected)
-	if times.Paint >= times.Scripts {
-		t.Error("nothing to see before the scripts were loaded")
-	}
-	b.until("compressed scripts", `performance.getEntriesByType("resource").filter(e => e.name.endsWith(".js")).every(e => e.encodedBodySize < 0.6 * e.decodedBodySize)`)
-}
-
-// gorilla's own page, served in the place of ours, works with this server.
-func testGorillasPage(t *testing.T, driver chromedriver) {
-	page := gorillasPage(t)
-	addr := startProgram(t).addr
-	ws := wstest.DialWS(t, addr)
-	hears := wstest.LinesOf(t, ws)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) { w.Write(page) })
-	mux.Handle("/ws", httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr}))
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	b := driver.open(t)
-	b.onNewDocument(`WebSocket = class extends WebSocket { constructor(...args) { super(...args); window.opened = this } }`)
-	b.visit(server.URL + "/")
-	b.until("connection", `opened.readyState == WebSocket.OPEN`)
-	wstest.Say(t, ws, "Ann: one")
-	wstest.Say(t, ws, "Ann: a break\u2028in it")
-	const lines = `[...document.querySelectorAll("#log > div")].map(line => line.textContent)`
-	b.until("lines", lines+`.length == 2`)
-	b.run(`document.querySelector("#msg").focus()`, nil)
-	b.typeKeys("from gorilla's page" + enter)
-	b.until("lines, a message each", lines+`.join("|") == "Ann: one|Ann: a break\u2028in it|from gorilla's page"`)
-	if got := hears() + "|" + hears() + "|" + hears(); got != "Ann: one|Ann: a break\u2028in it|from gorilla's page" {
-		t.Errorf("heard %q", got)
-	}
-}
-
-// gorillasPage returns the page of gorilla's chat example, from the module that bench compares with. Where that
-// can't be had the test is skipped.
-func gorillasPage(t *testing.T) []byte {
-	download := exec.Command("go", "mod", "download", "-json", "github.com/gorilla/websocket")
-	download.Dir = "../bench"
-	out, err := download.Output()
-	if err != nil {
-		missing(t, "github.com/gorilla/websocket: %v\n%s", err, out)
-	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal(out, &module); err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(module.Dir, "examples/chat/home.html"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return page
-}
-
-// After a hundred thousand lines the page's heap is as small as before. The talker waits for the page, which may
-// be slow beside other tests.
-func testHeap(t *testing.T, driver chromedriver) {
-	const lines, batch = 100_000, 2500
-	addr := startProgram(t).addr
-	b := driver.open(t)
-	b.enter("http://" + addr + "/")
-	ws := wstest.DialWS(t, addr)
-	ws.SetDeadline(time.Time{}) // not that of a minute
-	go io.Copy(io.Discard, ws)
-	for n := range lines {
-		if err := websocket.Message.Send(ws, fmt.Sprintf("Ann: line %d of many, with https://example.org/%d", n, n)); err != nil {
-			t.Fatal(err)
-		}
-		if n%batch == batch-1 {
-			b.until("the last line", fmt.Sprintf(`$("#lines .entry").last().text().includes("line %d of")`, n))
-		}
-	}
-	b.devtools("HeapProfiler.collectGarbage", map[string]any{})
-	var heap struct{ UsedSize float64 }
-	b.askDevtools("Runtime.getHeapUsage", map[string]any{}, &heap)
-	t.Logf("after %d lines the heap is %.1f MB", lines, heap.UsedSize/1e6)
-	if heap.UsedSize > 10e6 {
-		t.Errorf("a heap of %.1f MB after %d lines", heap.UsedSize/1e6, lines)
+		b.until("all lines are own ones, and the page sees no namesake", `$("#lines .entry:not(.own)").length == 0 && `+notices+`.length == 0`)
 	}
 }

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -17,8 +14,21 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// A command line with which the chat can't run ends it with one line on standard error. The status is 2 for a mistake,
-// and 1 for an address that is in use.
+// The program needs no files beside it.
+func TestProgram(t *testing.T) {
+	p := startProgram(t)
+	for _, path := range []string{"/", "/assets/jquery.min.js"} {
+		if got := wstest.Get(t, p.addr, path); got.StatusCode != 200 {
+			t.Errorf("%s: got status %s, want 200", path, got.Status)
+		}
+	}
+	ann := wstest.Join(t, p.addr)
+	ann.Send(websocket.TextFrame, "hello")
+	ann.Expect(websocket.TextFrame, "hello")
+}
+
+// If the chat can't run, it ends with one line on standard error. The status is 2 for a mistake on the command
+// line, and 1 for a failure.
 func TestCommandLine(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -26,6 +36,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	defer listener.Close()
 	inUse := listener.Addr().String()
+	file := write(t, t.TempDir(), "file", "")
 	for _, test := range []struct {
 		args   []string
 		status int
@@ -33,10 +44,11 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{[]string{"-max-message", "4k"}, 2, `chat: invalid value "4k" for flag -max-message: want a number from 1 to 1073741824`},
 		{[]string{"-addr", inUse}, 1, "chat: listen tcp " + inUse + ": bind: address already in use"},
-		{[]string{"-addr", "127.0.0.1:0", "-relay", inUse}, 1, "chat: listen tcp " + inUse + ": bind: address already in use"},
-		{[]string{"-addr", "127.0.0.1:0", "-debug", inUse}, 1, "chat: listen tcp " + inUse + ": bind: address already in use"},
+		{[]string{"-relay", inUse}, 1, "chat: listen tcp " + inUse + ": bind: address already in use"},
+		{[]string{"-debug", inUse}, 1, "chat: listen tcp " + inUse + ": bind: address already in use"},
+		{[]string{"-state", file}, 1, fmt.Sprintf("chat: -state %[1]q: mkdir %[1]s: not a directory", file)},
 	} {
-		cmd := chat(t, test.args...)
+		cmd := chat(t, append([]string{"-addr", "127.0.0.1:0"}, test.args...)...)
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		cmd.Run()
@@ -46,7 +58,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// Help is on standard output, with status 0.
+// The help is on standard output, with status 0.
 func TestHelp(t *testing.T) {
 	out, err := chat(t, "-h").Output()
 	if err != nil || !bytes.Contains(out, []byte("Usage: chat [flags]")) {
@@ -60,85 +72,9 @@ func TestHeapGrows(t *testing.T) {
 		cmd := chat(t, "-addr", "127.0.0.1:0", "-debug", "127.0.0.1:0")
 		cmd.Env = append(os.Environ(), "GOGC="+gogc)
 		var vars struct{ Memstats struct{ NextGC int } }
-		err := json.NewDecoder(wstest.Get(t, startCommand(t, cmd).debug, "/debug/vars").Body).Decode(&vars)
+		err := json.NewDecoder(wstest.Get(t, startChat(t, cmd).debug, "/debug/vars").Body).Decode(&vars)
 		if got := vars.Memstats.NextGC; err != nil || got < want[0]<<20 || got > want[1]<<20 {
 			t.Errorf("GOGC=%s: got the next collection at %d bytes, %v; want %d to %d MiB", gogc, got, err, want[0], want[1])
 		}
 	}
-}
-
-// program is the chat as a process.
-type program struct {
-	*exec.Cmd
-	addr  string // where it listens
-	debug string // the same for -debug
-	log   *output
-}
-
-// freeAddr returns an address at which nothing listens. Systems assign ports from 32768 up, or from 49152, so no
-// other test gets this one.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.N(12000))); err == nil {
-			l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
-// startProgram runs the chat until the end of the test, on 127.0.0.1 unless args have another address.
-func startProgram(t testing.TB, args ...string) program {
-	t.Helper()
-	return startCommand(t, chat(t, append([]string{"-addr", "127.0.0.1:0"}, args...)...))
-}
-
-// startInShell is startProgram in a shell that first runs a command.
-func startInShell(t *testing.T, first string, args ...string) program {
-	t.Helper()
-	cmd := chat(t, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	shell := exec.Command("/bin/sh", append([]string{"-c", first + `; exec "$0" "$@"`}, cmd.Args...)...)
-	shell.Dir, shell.Env = cmd.Dir, cmd.Env
-	return startCommand(t, shell)
-}
-
-// startCommand runs the command, which must be the chat, until the end of the test.
-func startCommand(t testing.TB, cmd *exec.Cmd) program {
-	t.Helper()
-	p := program{Cmd: cmd, log: new(output)}
-	p.Stderr = p.log
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.Process.Kill()
-		p.Wait()
-		if t.Failed() {
-			t.Logf("%s logged\n%.10000s", cmd, p.log)
-		}
-	})
-	wstest.Until(t, "the chat listens", func() bool { return strings.Contains(p.log.String(), "msg=listening") })
-	for _, url := range regexp.MustCompile(`https?://([0-9.]+:[1-9][0-9]*)/(debug)?`).FindAllStringSubmatch(p.log.String(), -1) {
-		if url[2] == "" {
-			p.addr = url[1]
-		} else {
-			p.debug = url[1]
-		}
-	}
-	return p
-}
-
-// The program needs no file beside it, and logs where it listens.
-func TestProgram(t *testing.T) {
-	p := startProgram(t)
-	for _, path := range []string{"/", "/assets/jquery.min.js"} {
-		if got := wstest.Get(t, p.addr, path); got.StatusCode != 200 {
-			t.Errorf("%s: got status %s, want 200", path, got.Status)
-		}
-	}
-	ann := wstest.Join(t, p.addr)
-	ann.Send(websocket.TextFrame, "hello")
-	ann.Expect(websocket.TextFrame, "hello")
 }

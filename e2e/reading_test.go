@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,12 +22,11 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// scriptedChat serves the page, and a WebSocket that sends each client some messages, those that are []byte as
-// events. Then it sends lines from more.
+// scriptedChat serves the page, and a WebSocket that sends messages, the []byte among them as events. Then it
+// sends the lines from more.
 func scriptedChat(t *testing.T, messages []any, more chan string) string {
-	chat, _ := url.Parse("http://" + startProgram(t).addr)
 	mux := http.NewServeMux()
-	mux.Handle("/", httputil.NewSingleHostReverseProxy(chat))
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: startProgram(t).addr}))
 	mux.Handle("/ws", websocket.Server{Handler: func(ws *websocket.Conn) {
 		for _, message := range messages {
 			websocket.Message.Send(ws, message)
@@ -43,7 +43,7 @@ func scriptedChat(t *testing.T, messages []any, more chan string) string {
 	return server.URL + "/"
 }
 
-// said returns the event that says when each of the lines was said that follow.
+// said returns an event with 12 people, the server's time, and the times of the next lines.
 func said(now time.Time, times ...time.Time) []byte {
 	var e struct {
 		People int        `json:"people"`
@@ -58,19 +58,20 @@ func said(now time.Time, times ...time.Time) []byte {
 	return event
 }
 
-// look has the page believe that the person looks at it, or elsewhere.
+// look lets the page believe that the person looks at it, or elsewhere.
 func (b *browser) look(here bool) {
 	b.t.Helper()
 	event := map[bool]string{true: "focus", false: "blur"}[here]
-	b.run(fmt.Sprintf(`document.hasFocus = () => %v; window.dispatchEvent(new Event(%q))`, here, event), nil)
+	b.run(fmt.Sprintf(`document.hasFocus = () => %v; window.dispatchEvent(new Event(%q))`, here, event))
 }
 
-// A line shows when it was said, by the server's clock, with the full date in its title; a rule divides
-// days. The page passes over events that it doesn't know.
+// A line shows when it was said by the server's clock, and the full date in its title. A rule divides days. The
+// page ignores events that it does not know.
 func testTimes(t *testing.T, driver chromedriver) {
 	past := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 	now := time.Now().Add(time.Hour)
-	url := scriptedChat(t, []any{
+	b := driver.open(t)
+	b.enter(scriptedChat(t, []any{
 		"EPOCH 5 8",
 		said(now, past, past, past.Add(24*time.Hour)),
 		[]byte(`{"future":{"x":[1,null]}}`),
@@ -79,113 +80,138 @@ func testTimes(t *testing.T, driver chromedriver) {
 		"three\nfour",
 		[]byte(`{}`),
 		"five",
-	}, nil)
-	b := driver.open(t)
-	b.enter(url)
-	b.until("lines", entries+`.join() == "one,two,three,four,five" && $("#people").text() == "13 people"`)
-	b.until("times", fmt.Sprintf(`$("#lines time").get().slice(0, 3).map(time => time.dateTime).join() == "2001-02-03T04:05:06.000Z,2001-02-03T04:05:06.000Z,2001-02-04T04:05:06.000Z" &&
+	}, nil))
+	b.untilShown("one", "two", "three", "four", "five")
+	b.until("there are 13 people", `$("#people").text() == "13 people"`)
+	b.until("the lines have their times", fmt.Sprintf(`$("#lines time").get().slice(0, 3).map(time => time.dateTime).join() == "2001-02-03T04:05:06.000Z,2001-02-03T04:05:06.000Z,2001-02-04T04:05:06.000Z" &&
 		$("#lines time").get().slice(3).every(time => Math.abs(new Date(time.dateTime) - %d) < 60000)`, now.UnixMilli()))
-	b.until("full date", `$("#lines time")[0].title.match(/February 3, 2001.*:05:06/)`)
-	b.until("rules between days", `$("#lines > *").get().map(e => e.classList[0] == "day" ? e.textContent : e.classList[0]).join("|").match(/^[^|]*February 3, 2001\|entry\|entry\|[^|]*February 4, 2001\|entry\|[^|]*20\d\d\|entry\|entry$/)`)
-	b.cleanConsole()
+	b.until("the title has the full date", `$("#lines time")[0].title.match(/February 3, 2001.*:05:06/)`)
+	b.until("rules stand between days", `$("#lines > *").get().map(e => e.classList[0] == "day" ? e.textContent : e.classList[0]).join("|").match(/^[^|]*February 3, 2001\|entry\|entry\|[^|]*February 4, 2001\|entry\|[^|]*20\d\d\|entry\|entry$/)`)
+	b.expectCleanConsole()
 }
 
-// What is said while the window has no focus is new: it is counted in the title and the icon, and a
-// rule stands before it when the person comes back, in view. Escape removes it.
-func testUnread(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	const rule = `$("#lines > *").get().map(e => e.id || $(e).find(".text").text()).join()`
-	wstest.Say(t, ws, "seen")
-	b.until("no count", rule+` == "seen" && document.title == "Chat"`)
-	b.look(false)
-	wstest.Say(t, ws, "not seen")
-	wstest.Say(t, ws, "nor this")
-	b.until("count", rule+` == "seen,new,not seen,nor this" && document.title == "(2) Chat" && $("#icon").attr("href") == "assets/icon-unread.svg"`)
-	b.look(true)
-	b.until("no count", `document.title == "Chat" && $("#icon").attr("href") == "assets/icon.svg"`)
-	wstest.Say(t, ws, "seen, too")
-	b.until("the same rule", rule+` == "seen,new,not seen,nor this,seen, too"`)
-	b.screenshot("new.png")
-	b.run(`$("#bell").prop("open", true).find("summary").trigger("focus")`, nil)
-	b.typeKeys(escape)
-	b.until("closed menu, and the same rule", `!$("#bell").prop("open") && `+rule+` == "seen,new,not seen,nor this,seen, too"`)
-	b.typeKeys(escape)
-	b.until("no rule", rule+` == "seen,not seen,nor this,seen, too"`)
+// inView is an expression: the rule before new lines is in view.
+const inView = `(([rule, log]) => rule.top >= log.top && rule.bottom < log.bottom)([$("#new")[0], $("#log")[0]].map(e => e.getBoundingClientRect()))`
 
-	// Also when the tab is hidden. However much it is, the first of it is in view.
+// texts is an expression: the texts of the lines, and "new" for the rule before new lines.
+const texts = `$("#lines > *").get().map(e => e.id || $(e).find(".text").text()).join()`
+
+// An empty room says that it is empty. Lines that come while the person looks elsewhere are new. The title and
+// the icon count them, and a rule stands before them, in view, when the person looks again. Escape removes the
+// rule.
+func testUnread(t *testing.T, driver chromedriver) {
+	ann, b := besideAnother(t, driver)
+	const explanation = `$("#empty").is(":visible") && $("#empty").text().includes("Nobody has said anything here yet.") && $("#empty").text().includes("the last 256 messages")`
+	b.until("the page explains the room", explanation)
+	b.screenshot("empty.png")
+	b.look(false)
+	b.look(true)
+	b.until("the page still explains the room", explanation)
+	say(ann, "seen")
+	b.until("the line is not new", texts+` == "seen" && document.title == "Chat" && $("#empty").is(":hidden")`)
+
+	b.look(false)
+	say(ann, "not seen", "nor this")
+	b.until("the title and the icon count", texts+` == "seen,new,not seen,nor this" && document.title == "(2) Chat" && $("#icon").attr("href") == "assets/icon-unread.svg"`)
+	b.look(true)
+	b.until("the count is gone", `document.title == "Chat" && $("#icon").attr("href") == "assets/icon.svg"`)
+	say(ann, "seen, too")
+	b.until("the rule stays", texts+` == "seen,new,not seen,nor this,seen, too"`)
+	b.screenshot("new.png")
+	b.run(`$("#bell").prop("open", true).find("summary").trigger("focus")`)
+	b.typeKeys(escape)
+	b.until("the menu is closed, and the rule stays", `!$("#bell").prop("open") && `+texts+` == "seen,new,not seen,nor this,seen, too"`)
+	b.typeKeys(escape)
+	b.until("the rule is gone", texts+` == "seen,not seen,nor this,seen, too"`)
+
+	// The same holds for a hidden tab. Even if there are many new lines, the first is in view.
 	hide := func(hidden bool) {
 		b.run(fmt.Sprintf(`Object.defineProperty(document, "hidden", {configurable: true, get: () => %v});
-			document.dispatchEvent(new Event("visibilitychange"));`, hidden), nil)
+			document.dispatchEvent(new Event("visibilitychange"));`, hidden))
 	}
 	hide(true)
-	for n := range 100 {
-		wstest.Say(t, ws, fmt.Sprint("line ", n))
-	}
-	b.until("count", `document.title == "(100) Chat" && $("#new").next().find(".text").text() == "line 0"`)
+	say(ann, wstest.Numbered(0, 100)...)
+	b.until("the title counts", `document.title == "(100) Chat" && $("#new").next().find(".text").text() == "line 0"`)
 	hide(false)
-	b.until("rule in view", `document.title == "Chat" && (([rule, log]) => rule.top >= log.top && rule.bottom < log.bottom)([$("#new")[0], $("#log")[0]].map(e => e.getBoundingClientRect()))`)
-	b.until("way down", `$("#below").is(":visible") && $("#below").text() == "↓ 100 new messages"`)
+	b.until("the rule is in view", `document.title == "Chat" && `+inView)
+	b.until("there is a way down", `$("#below").is(":visible") && $("#below").text() == "↓ 100 new messages"`)
 
-	// A connection that is lost and made again moves nothing.
-	b.run(`$("#below").trigger("click"); window.dispatchEvent(new Event("online"))`, nil)
+	// A new connection moves nothing.
+	b.run(`$("#below").trigger("click"); window.dispatchEvent(new Event("online"))`)
 	b.untilLive()
-	wstest.Say(t, ws, "still at the end")
-	b.until("the end in view", `$("#lines .text").last().text() == "still at the end" && $("#log")[0].scrollTop + $("#log")[0].clientHeight >= $("#log")[0].scrollHeight - 1`)
+	say(ann, "still at the end")
+	b.until("the end is in view", `$("#lines .text").last().text() == "still at the end" && `+atEnd)
 
-	// What the person says is not new.
+	// An own line is not new.
 	b.look(false)
 	b.typeKeys("my own" + enter)
-	b.until("own message, and no count", `$("#lines .own").length == 1 && document.title == "Chat" && $("#new").next().find(".text").text() == "line 0"`)
-	b.cleanConsole()
+	b.until("the title does not count", `$("#lines .own").length == 1 && document.title == "Chat" && $("#new").next().find(".text").text() == "line 0"`)
+	b.expectCleanConsole()
 }
 
-// A phone stops a page that is not in view: what was said meanwhile comes when the person is back, and is
-// new.
+// Lines that were said while the connection was lost, or the page was not loaded, are new.
 func testUnreadOnReturn(t *testing.T, driver chromedriver) {
-	addr := startProgram(t).addr
-	ws := wstest.DialWS(t, addr)
-	network, b := throughCuttable(t, driver, addr)
-	wstest.Say(t, ws, "seen")
-	b.until("line", entries+`.join() == "seen"`)
+	ann, network, b := throughCuttable(t, driver)
+	say(ann, "seen")
+	b.untilShown("seen")
 	b.look(false)
-	network.cut(true, true)
-	wstest.Say(t, ws, "not seen")
-	time.Sleep(time.Second) // times of lines are as precise
+	network.cut(true, true) // as a phone does with a page that is not in view
+	say(ann, "not seen")
+	time.Sleep(time.Second) // the times of lines have this precision
 	b.look(true)
 	network.heal()
 	b.untilLive()
-	wstest.Say(t, ws, "seen, too")
-	b.until("rule", `$("#lines > *").get().map(e => e.id || $(e).find(".text").text()).join() == "seen,new,not seen,seen, too"`)
-}
+	say(ann, "seen, too")
+	b.until("the rule stands before the new line", texts+` == "seen,new,not seen,seen, too"`)
 
-// The place where the person stopped to read is known after a reload, and in another tab.
-func testUnreadAcrossReloads(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	wstest.Say(t, ws, "seen")
-	b.until("line", entries+`.join() == "seen"`)
-	var url string
-	b.run(`return location.href`, &url)
 	b.visit("about:blank")
-	for n := range 50 {
-		wstest.Say(t, ws, fmt.Sprint("line ", n))
+	ann.ExpectLines("seen", "not seen", "seen, too")
+	for _, line := range wstest.Numbered(0, 50) {
+		say(ann, line)
+		ann.ExpectLines(line)
 	}
-	hears := wstest.LinesOf(t, ws)
-	for line := ""; line != "line 49"; {
-		line = hears()
-	}
-	b.enter(url)
-	b.until("rule before what is new", entries+`.length == 51 && $("#new").prev().find(".text").text() == "seen" && document.title == "Chat"`)
-	b.until("rule in view", `(([rule, log]) => rule.top >= log.top && rule.bottom < log.bottom)([$("#new")[0], $("#log")[0]].map(e => e.getBoundingClientRect()))`)
-	b.enter(url)
-	b.until("nothing new", entries+`.length == 51 && $("#new").length == 0`)
+	b.enter(b.url)
+	b.until("the rule stands before the new lines", entries+`.length == 53 && $("#new").prev().find(".text").text() == "seen, too" && document.title == "Chat"`)
+	b.until("the rule is in view", inView)
+	b.enter(b.url)
+	b.until("nothing is new", entries+`.length == 53 && $("#new").length == 0`)
 }
 
-// Lines of one speaker within five minutes share one name and time. Screen readers, and the clipboard,
-// have both for each line.
+// The log stays at its end. If it is scrolled up, it stays there, and says how many lines have come below. It
+// scrolls with the keyboard from the input, and typed text goes into the input from anywhere. A printed page
+// has the whole log.
+func testLongLog(t *testing.T, driver chromedriver) {
+	ann, b := besideAnother(t, driver)
+	say(ann, wstest.Numbered(0, 100)...)
+	b.until("the end is in view", entries+`.length == 100 && `+atEnd+` && $("#below").is(":hidden")`)
+	b.run(`$("#log")[0].scrollTop = 200`)
+	say(ann, wstest.Numbered(100, 103)...)
+	b.until("the page says that lines have come", `$("#below").text() == "↓ 3 new messages" && $("#below").is(":visible") && $("#log")[0].scrollTop == 200`)
+	b.screenshot("scrolled.png")
+	b.run(`$("#below").trigger("click")`)
+	b.until("the end is in view", atEnd+` && $("#below").is(":hidden")`)
+
+	b.focus("#log")
+	b.typeKeys("typed")
+	b.until("the input has the text", `$("#msg").val() == "typed" && document.activeElement.id == "msg"`)
+	b.run(`window.before = $("#log")[0].scrollTop`)
+	b.typeKeys(pageUp)
+	b.until("the log is a page further up", `before - $("#log")[0].scrollTop > 0.5 * $("#log")[0].clientHeight && $("#msg").val() == "typed" && document.activeElement.id == "msg"`)
+	b.typeKeys(pageDown)
+	b.until("the log is a page further down", `$("#log")[0].scrollTop == before`)
+	b.expectCleanConsole()
+
+	b.media("print", "prefers-color-scheme", "light")
+	b.until("the paper has the whole log", `$("#log")[0].clientHeight == $("#log")[0].scrollHeight && document.documentElement.scrollHeight > 100 * 20`)
+	b.until("the paper has nothing to press", `$("button:visible, textarea:visible, input:visible, summary:visible").length == 0`)
+}
+
+// Lines of one speaker within five minutes share one visible name and time. Screen readers and the clipboard
+// get both for each line.
 func testGroups(t *testing.T, driver chromedriver) {
 	b := driver.open(t)
-	today := time.Date(2001, 2, 3, 12, 0, 0, 0, time.UTC)
-	at := func(minutes int) time.Time { return today.Add(time.Duration(minutes) * time.Minute) }
+	noon := time.Date(2001, 2, 3, 12, 0, 0, 0, time.UTC)
+	at := func(minutes int) time.Time { return noon.Add(time.Duration(minutes) * time.Minute) }
 	more := make(chan string)
 	defer close(more)
 	b.enter(scriptedChat(t, []any{
@@ -193,38 +219,41 @@ func testGroups(t *testing.T, driver chromedriver) {
 		said(time.Now(), at(0), at(1), at(4), at(5), at(6), at(7), at(8), at(9), at(24*60)),
 		"Bob: one\nBob: two\nBob: three\nBob: four\nAnn: five\nBob: six\nseven\neight\nBob: nine",
 	}, more))
-	b.until("lines", entries+`.length == 9`)
+	b.until("the log has the lines", entries+`.length == 9`)
 	const visible = `$("#lines .entry").get().map(e => (getComputedStyle(e.querySelector("time")).opacity == "1" ? e.querySelector("time").textContent : "") + " " +
 		($(e).find(".speaker").get().some(s => s.getBoundingClientRect().width > 10) ? $(e).find(".name").text() : ""))`
-	b.until("names and times", visible+`.join("|") == "12:00 Bob| | |12:05 Bob|12:06 Ann|12:07 Bob|12:08 |12:09 |12:00 Bob"`)
+	b.until("the groups have names and times", visible+`.join("|") == "12:00 Bob| | |12:05 Bob|12:06 Ann|12:07 Bob|12:08 |12:09 |12:00 Bob"`)
 
 	more <- "Bob: now"
-	b.until("a new group", visible+`.at(-1).endsWith(" Bob")`)
+	b.until("the line begins a group", visible+`.at(-1).endsWith(" Bob")`)
 	more <- "Bob: and now"
-	b.until("the same group", visible+`.at(-1) == " "`)
+	b.until("the line continues the group", visible+`.at(-1) == " "`)
 
-	var copied string
-	const copyLines = `const range = document.createRange();
-		range.setStartBefore($("#lines .entry")[%d]);
-		range.setEndAfter($("#lines .entry")[%d]);
-		getSelection().removeAllRanges();
-		getSelection().addRange(range);
-		const event = new ClipboardEvent("copy", {clipboardData: new DataTransfer(), bubbles: true, cancelable: true});
-		$("#log")[0].dispatchEvent(event);
-		return event.defaultPrevented && event.clipboardData.getData("text/plain")`
-	b.run(fmt.Sprintf(copyLines, 0, 4), &copied)
-	if want := "12:00 Bob: one\n12:01 Bob: two\n12:04 Bob: three\n12:05 Bob: four\n12:06 Ann: five"; copied != want {
-		t.Errorf("copied %q, want %q", copied, want)
-	}
-	b.run(fmt.Sprintf(copyLines, 1, 1), &copied)
-	if want := "12:01 Bob: two"; copied != want {
-		t.Errorf("copied %q, want %q", copied, want)
+	for _, test := range []struct {
+		from, to int
+		want     string
+	}{
+		{0, 4, "12:00 Bob: one\n12:01 Bob: two\n12:04 Bob: three\n12:05 Bob: four\n12:06 Ann: five"},
+		{1, 1, "12:01 Bob: two"},
+	} {
+		var copied string
+		b.eval(fmt.Sprintf(`const range = document.createRange();
+			range.setStartBefore($("#lines .entry")[%d]);
+			range.setEndAfter($("#lines .entry")[%d]);
+			getSelection().removeAllRanges();
+			getSelection().addRange(range);
+			const event = new ClipboardEvent("copy", {clipboardData: new DataTransfer(), bubbles: true, cancelable: true});
+			$("#log")[0].dispatchEvent(event);
+			return event.defaultPrevented && event.clipboardData.getData("text/plain")`, test.from, test.to), &copied)
+		if copied != test.want {
+			t.Errorf("copied %q, want %q", copied, test.want)
+		}
 	}
 	tree := b.accessibilityTree()
 	if times, names := strings.Count(tree, "\n12:01\n"), strings.Count(tree, "\nBob\n"); times != 1 || names != 8 {
-		t.Errorf("a screen reader finds 12:01 %d times and Bob %d times in\n%s", times, names, tree)
+		t.Errorf("a screen reader finds 12:01 %d times and Bob %d times, want 1 and 8, in\n%s", times, names, tree)
 	}
-	b.cleanConsole()
+	b.expectCleanConsole()
 }
 
 // accessibilityTree returns the texts that a screen reader finds in the page, a line each.
@@ -237,7 +266,7 @@ func (b *browser) accessibilityTree() string {
 			Name    struct{ Value any }
 		}
 	}
-	b.askDevtools("Accessibility.getFullAXTree", map[string]any{}, &tree)
+	b.devtools("Accessibility.getFullAXTree", map[string]any{}, &tree)
 	var texts strings.Builder
 	for _, node := range tree.Nodes {
 		if node.Role.Value == "StaticText" && !node.Ignored {
@@ -247,19 +276,36 @@ func (b *browser) accessibilityTree() string {
 	return texts.String()
 }
 
-// Names have twelve colours that differ, with a contrast of 4.5:1 on both backgrounds in both schemes
-// (WCAG 2.2, success criterion 1.4.3).
+// A line begins with a name if a short text and a colon stand before its text. A name has one colour. A message
+// of a person without a name has none, whatever its text, even after a reload.
+func testNames(t *testing.T, driver chromedriver) {
+	ann, b := besideAnother(t, driver)
+	others := []string{"Bob: hi", "Ann the first: hi", "no name here", "https://example.org/: is an address", ": nobody", "Cléo: hi", "Bob: again"}
+	say(ann, others...)
+	b.until("the names are set off", `$(".name").get().map(e => e.textContent).join("|") == "Bob|Ann the first|Cléo|Bob"`)
+	b.until("each name has a colour", `(([a, b, c, d]) => a == d && a != b && a != c && b != c)($(".name").get().map(e => getComputedStyle(e).color))`)
+	b.typeKeys("TODO: buy milk" + enter + "no colon" + enter)
+	for range 2 {
+		b.until("the own lines have no name", entries+`.slice(-2).join("|") == "TODO: buy milk|no colon" && $("#lines .own").length == 2 && $("#lines .own .name").length == 0`)
+		b.reload()
+	}
+	ann.ExpectLines(append(others, " TODO: buy milk", "no colon")...)
+	b.expectCleanConsole()
+}
+
+// Names have twelve different colours, with a contrast of 4.5:1 on both backgrounds in both schemes (WCAG 2.2,
+// success criterion 1.4.3).
 func testColours(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
+	ann, b := besideAnother(t, driver)
 	b.rename("Ann")
-	wstest.Say(t, ws, "Bob: hello")
+	say(ann, "Bob: hello")
 	b.typeKeys("hello" + enter)
-	b.until("lines", `$("#lines .name").length == 2`)
+	b.until("the log has two names", `$("#lines .name").length == 2`)
 	for _, scheme := range []string{"light", "dark"} {
 		b.media("", "prefers-color-scheme", scheme)
 		for _, background := range []string{"#log", ".own"} {
-			var colours [][]float64 // red, green, blue; the background's are first
-			b.run(fmt.Sprintf(`const context = document.createElement("canvas").getContext("2d");
+			var colours [][]float64 // red, green and blue; the background comes first
+			b.eval(fmt.Sprintf(`const context = document.createElement("canvas").getContext("2d");
 				const rgb = colour => {
 					context.fillStyle = colour;
 					context.fillRect(0, 0, 1, 1);
@@ -274,22 +320,22 @@ func testColours(t *testing.T, driver chromedriver) {
 				return all`, background), &colours)
 			for i, one := range colours[1:] {
 				if ratio := contrast(one, colours[0]); ratio < 4.5 {
-					t.Errorf("%s, %s: colour %d has a contrast of %.2f", scheme, background, i, ratio)
+					t.Errorf("%s, %s: colour %d has a contrast of %.2f, want 4.5", scheme, background, i, ratio)
 				}
 				for j, other := range colours[1 : 1+i] {
 					if d := math.Hypot(math.Hypot(one[0]-other[0], one[1]-other[1]), one[2]-other[2]); d < 15 {
-						t.Errorf("%s: colours %d and %d are %.0f apart: %v and %v", scheme, j, i, d, other, one)
+						t.Errorf("%s: colours %d and %d are %.0f apart, want 15: %v and %v", scheme, j, i, d, other, one)
 					}
 				}
 			}
 		}
 	}
 
-	// The page's own code gives out all of them.
+	// The page gives out all of them.
 	for n := range 200 {
-		wstest.Say(t, ws, fmt.Sprintf("Name %d: hello", n))
+		say(ann, fmt.Sprintf("Name %d: hello", n))
 	}
-	b.until("twelve colours", `new Set($("#lines .name").get().slice(2).map(name => getComputedStyle(name).color)).size == 12`)
+	b.until("names have twelve colours", `new Set($("#lines .name").get().slice(2).map(name => getComputedStyle(name).color)).size == 12`)
 }
 
 // contrast returns the contrast ratio of two colours (WCAG 2.2, "contrast ratio").
@@ -310,7 +356,7 @@ func contrast(a, b []float64) float64 {
 	return (max(light, dark) + 0.05) / (min(light, dark) + 0.05)
 }
 
-// The page says how many people there are, and who spoke lately, with the last time.
+// The page shows how many people there are, and who spoke within the last hour, with the last time.
 func testPresence(t *testing.T, driver chromedriver) {
 	b := driver.open(t)
 	now := time.Now()
@@ -319,19 +365,19 @@ func testPresence(t *testing.T, driver chromedriver) {
 		said(now, now.Add(-61*time.Minute), now.Add(-59*time.Minute), now, now, now),
 		"Old: hello\nBob: hello\nAnn: hello\nnobody\nBob: and again",
 	}, nil))
-	b.until("lines", entries+`.length == 5`)
-	b.run(`$("#people").trigger("click")`, nil)
-	b.until("speakers, the last one first", `$("#people").text() == "12 people" && $("#speakers li bdi").get().map(e => e.textContent).join() == "Bob,Ann"`)
-	b.until("time", `$("#speakers li small").first().text() == $("#lines time").last().text()`)
+	b.until("the log has the lines", entries+`.length == 5`)
+	b.run(`$("#people").trigger("click")`)
+	b.until("the list has the speakers, the last one first", `$("#people").text() == "12 people" && $("#speakers li bdi").get().map(e => e.textContent).join() == "Bob,Ann"`)
+	b.until("the list has times", `$("#speakers li small").first().text() == $("#lines time").last().text()`)
 	b.screenshot("presence.png")
 	b.onPhone()
-	b.until("list within the phone", `(r => r.left >= 0 && r.right <= 320)($("#presence > div")[0].getBoundingClientRect())`)
+	b.until("the list is within the phone", `(r => r.left >= 0 && r.right <= 320)($("#presence > div")[0].getBoundingClientRect())`)
 }
 
-// Nobody is notified of anything before they chose to be. Then a notification and a sound tell of
-// mentions, or of everything, while the person looks elsewhere.
+// The page notifies nobody before the person has chosen so. Then a notification and a sound report mentions, or
+// every line, while the person looks elsewhere.
 func testNotifications(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
+	ann, b := besideAnother(t, driver)
 	b.onNewDocument(`
 		window.shown = [];
 		window.sounds = 0;
@@ -342,118 +388,139 @@ func testNotifications(t *testing.T, driver chromedriver) {
 		};
 		const createOscillator = AudioContext.prototype.createOscillator;
 		AudioContext.prototype.createOscillator = function () { sounds++; return createOscillator.call(this); };`)
-	var url string
-	b.run(`return location.href`, &url)
-	b.enter(url)
+	b.reload()
 	b.rename("Ann")
 	count := 0
-	say := func(line string) {
-		wstest.Say(t, ws, line)
+	sayAndWait := func(line string) {
+		say(ann, line)
 		count++
-		b.until("line", fmt.Sprintf(entries+`.length == %d`, count))
+		b.until("the log has the line", fmt.Sprintf(entries+`.length == %d`, count))
 	}
 	b.look(false)
-	say("Bob: hello, Ann")
-	b.until("nothing", `shown.length == 0 && sounds == 0 && $("#bell input:checked").val() == "nothing"`)
+	sayAndWait("Bob: hello, Ann")
+	b.until("nothing is reported", `shown.length == 0 && sounds == 0 && $("#bell input:checked").val() == "nothing"`)
 
 	b.click("#bell summary")
 	b.click("#bell [value=mentions]")
-	b.until("word of what it means", `$("#means").text() == "A notification and a sound."`)
+	b.until("the page says what will be reported", `$("#means").text() == "A notification and a sound."`)
 	b.screenshot("bell.png")
 	b.look(true)
-	say("Bob: Ann, are you there?")
+	sayAndWait("Bob: Ann, are you there?")
 	b.look(false)
-	say("Bob: Annette, and Joann, and ann_x")
-	say("Bob: who is that?")
-	b.until("nothing of what is seen, or of others", `shown.length == 0`)
-	say("Bob: I mean @ann!")
-	b.until("notification", `shown.join() == "Bob – Chat|I mean @ann!"`)
-	b.until("sound", `sounds == 1`)
-	say("Ann, without a name")
-	b.until("notification, and no sound so soon", `shown.at(-1) == "Chat|Ann, without a name" && sounds == 1`)
-	b.until("mentions set off", `$("#lines mark").get().map(e => e.textContent).join() == "Ann,Ann,@ann,Ann"`)
-	b.until("mark of the bell", `$("#bell").is(".on")`)
+	sayAndWait("Bob: Annette, and Joann, and ann_x")
+	sayAndWait("Bob: who is that?")
+	b.until("nothing is reported", `shown.length == 0`)
+	sayAndWait("Bob: I mean @ann!")
+	b.until("the mention is reported", `shown.join() == "Bob – Chat|I mean @ann!" && sounds == 1`)
+	sayAndWait("Ann, without a name")
+	b.until("the mention is reported, without a sound so soon", `shown.at(-1) == "Chat|Ann, without a name" && sounds == 1`)
+	b.until("mentions are marked, and the bell is on", `$("#lines mark").get().map(e => e.textContent).join() == "Ann,Ann,@ann,Ann" && $("#bell").is(".on")`)
 	b.focus("#msg")
 	b.typeKeys("Ann is me" + enter)
 	count++
-	b.until("nothing of what the person says", `shown.length == 2 && $(".own mark").length == 0`)
+	b.until("the own line is neither reported nor marked", `$("#lines .own").length == 1 && shown.length == 2 && $(".own mark").length == 0`)
 
 	b.click("#bell [value=everything]")
-	say("Bob: whatever")
-	b.until("notification", `shown.at(-1) == "Bob – Chat|whatever"`)
-	b.enter(url)
-	b.until("the choice again", `$("#bell input:checked").val() == "everything"`)
-	b.cleanConsole()
+	sayAndWait("Bob: whatever")
+	b.until("the line is reported", `shown.at(-1) == "Bob – Chat|whatever"`)
+	b.reload()
+	b.until("the choice is the same", `$("#bell input:checked").val() == "everything"`)
+	b.expectCleanConsole()
 
-	// The manifest and the icons are there, as the page says.
+	// The server has the manifest, and the icons of the page and the manifest.
 	var missing []string
-	b.run(`const links = $("link[rel=icon], link[rel=manifest]").get().map(link => link.href);
+	b.eval(`const links = $("link[rel=icon], link[rel=manifest]").get().map(link => link.href);
 		return (async () => {
 			const {icons} = await (await fetch(links[1])).json();
 			const all = [...links, ...icons.map(icon => new URL(icon.src, links[1]).href), links[0].replace("icon.svg", "icon-unread.svg")];
 			return (await Promise.all(all.map(async url => (await fetch(url)).ok ? [] : [url]))).flat();
 		})()`, &missing)
 	if len(missing) > 0 {
-		t.Errorf("not there: %v", missing)
+		t.Errorf("got no files for %v, want all", missing)
 	}
 }
 
-// click clicks on an element, as a mouse does.
-func (b *browser) click(selector string) {
-	b.t.Helper()
-	var element map[string]string
-	b.call("POST", "/element", map[string]string{"using": "css selector", "value": selector}, &element)
-	for _, id := range element {
-		b.call("POST", "/element/"+id+"/click", map[string]any{}, nil)
+// Nothing that anyone says becomes markup, moves what others say, or widens the page. Addresses of the web
+// become links.
+func testNoMarkup(t *testing.T, driver chromedriver) {
+	ann, b := besideAnother(t, driver, "-max-message", "16384")
+	b.onPhone()
+	lines := []string{
+		"see https://example.org/a_(b)?c=d&e#f, HTTP://EXAMPLE.ORG. (http://x.example/) xhttp://no ftp://no https:// http://[ mailto:a@example.org",
+		`<b>bold</b> <script>alert(1)</script> <img src=x onerror=alert(1)> &amp; &lt;`,
+		`<svg/onload=alert(1)>: <iframe srcdoc="<script>parent.alert(1)</script>">`,
+		`"><input autofocus onfocus=alert(1)> ' onmouseover='alert(1)`,
+		`javascript:alert(1) data:text/html,<script>alert(1)</script> vbscript:x`,
+		`https://example.org/"onmouseover="alert(1) http://<b>x</b>`,
+		"\u202e\u2066bidi override\u2067 never closed",
+		"\u200b\u200d\ufeff\u2060\u00ad: zero width",
+		"{{max-message}} ${alert(1)} \x00 \x1b[31m \r \t end",
+		strings.Repeat("🙂", 4096),
+		strings.Repeat("x", 4096),
+		strings.Repeat("a\u0301\u0302\u0303\u0304", 100),
+		"after all",
 	}
+	say(ann, lines...)
+	b.until("the log has the lines", fmt.Sprintf(entries+`.length == %d`, len(lines)))
+	b.until("the log has elements of the page alone", `$("#lines").find("*").get().every(e => ["DIV", "SPAN", "BDI", "TIME", "A"].includes(e.tagName))`)
+	b.until("the log has attributes of the page alone", `$("#lines").find("*").get().every(e => [...e.attributes].every(a => ["class", "style", "datetime", "title", "dir", "href", "target", "rel"].includes(a.name)))`)
+	b.until("links are safe", `$("#lines a").get().every(a => /^https?:$/.test(a.protocol) && a.rel == "noopener noreferrer")`)
+	b.until("addresses are links", `$(".entry").first().find("a").get().map(a => a.textContent).join(" ") == "https://example.org/a_(b)?c=d&e#f HTTP://EXAMPLE.ORG http://x.example/"`)
+	b.until("the last line stands in line", `$(".entry").last().text().endsWith("after all") && $(".entry").last().find(".body")[0].getBoundingClientRect().left == $(".entry").first().find(".body")[0].getBoundingClientRect().left`)
+	b.until("nothing is wider than the page", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
+	var shown []string
+	b.eval(`return `+entries, &shown)
+	for i, line := range lines {
+		if named := strings.Replace(line, ": ", " ", 1); shown[i] != line && shown[i] != named {
+			t.Errorf("got %q, want %q", shown[i], line)
+		}
+	}
+	b.expectCleanConsole()
 }
 
-// Sentences from right to left are in the right order, and begin at the right, in lines and in the input.
+// Sentences from right to left are in order and begin at the right, in lines and in the input.
 func testRightToLeft(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	wstest.Say(t, ws, "Bob: שלום, world!")
-	wstest.Say(t, ws, "Bob: hello, עולם!")
-	wstest.Say(t, ws, "دانا: مرحبا")
-	b.until("lines", entries+`.length == 3`)
+	ann, b := besideAnother(t, driver)
+	say(ann, "Bob: שלום, world!", "Bob: hello, עולם!", "دانا: مرحبا")
+	b.until("the log has the lines", entries+`.length == 3`)
 	const lefts = `$("#lines .text").get().map(text => [0, text.firstChild.length - 1].map(i => {
 		const range = document.createRange();
 		range.setStart(text.firstChild, i);
 		range.setEnd(text.firstChild, i + 1);
 		return range.getBoundingClientRect().left;
 	}))`
-	b.until("the exclamation mark left of the first letter in Hebrew, right of it in English", `(([[a, b], [c, d]]) => b < a && d > c)(`+lefts+`)`)
-	b.until("lines at their sides", `$("#lines .body").get().map(e => getComputedStyle(e).direction).join() == "rtl,ltr,rtl"`)
-	b.run(`$("#msg").val("שלום, world!").trigger("input")`, nil)
-	b.until("input from the right", `getComputedStyle($("#msg")[0]).direction == "rtl"`)
+	b.until("the exclamation mark is left of the first letter in Hebrew, and right of it in English", `(([[a, b], [c, d]]) => b < a && d > c)(`+lefts+`)`)
+	b.until("lines have their directions", `$("#lines .body").get().map(e => getComputedStyle(e).direction).join() == "rtl,ltr,rtl"`)
+	b.run(`$("#msg").val("שלום, world!").trigger("input")`)
+	b.until("the input goes from the right", `getComputedStyle($("#msg")[0]).direction == "rtl"`)
 	b.screenshot("rtl.png")
 }
 
-// However many diacritics are on a letter, the rows above and below stay as they are.
+// Even with many diacritics on a letter, the rows above and below stay clean.
 func testDiacritics(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	wstest.Say(t, ws, " ")
-	wstest.Say(t, ws, strings.Repeat("a"+strings.Repeat("\u0302\u0303\u0304\u0306\u0323\u0324\u032d\u0331", 5), 40))
-	wstest.Say(t, ws, " ")
-	b.until("lines", entries+`.length == 3`)
-	var rows [][4]float64 // left, top, right, bottom of the empty ones
-	b.run(`return $("#lines .entry").get().filter((e, i) => i != 1).map(e => (r => [r.left + 100, r.top + 1, r.right - 2, r.bottom - 1])(e.getBoundingClientRect()))`, &rows)
-	shown, err := png.Decode(bytes.NewReader(b.png()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, row := range rows {
-		if painted := differing(shown, image.Rect(int(row[0]), int(row[1]), int(row[2]), int(row[3]))); painted > 0 {
-			t.Errorf("%d pixels of empty row %d are painted over", painted, i)
+	ann, b := besideAnother(t, driver)
+	say(ann, " ", strings.Repeat("a"+strings.Repeat("\u0302\u0303\u0304\u0306\u0323\u0324\u032d\u0331", 5), 40), " ")
+	b.until("the log has the lines", entries+`.length == 3`)
+	var rows [][4]float64 // left, top, right and bottom of the empty lines
+	b.eval(`return $("#lines .entry").get().filter((e, i) => i != 1).map(e => (r => [r.left + 100, r.top + 1, r.right - 2, r.bottom - 1])(e.getBoundingClientRect()))`, &rows)
+	for i, r := range rows {
+		if painted := b.painted(image.Rect(int(r[0]), int(r[1]), int(r[2]), int(r[3]))); painted > 0 {
+			t.Errorf("empty row %d has %d painted pixels, want none", i, painted)
 		}
 	}
 	b.screenshot("diacritics.png")
 }
 
-// differing counts the pixels in an area that differ from its first.
-func differing(shown image.Image, area image.Rectangle) (n int) {
+// painted returns the number of pixels in an area of the window that differ from its first.
+func (b *browser) painted(area image.Rectangle) (n int) {
+	b.t.Helper()
+	picture, err := png.Decode(bytes.NewReader(b.png()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	for y := area.Min.Y; y < area.Max.Y; y++ {
 		for x := area.Min.X; x < area.Max.X; x++ {
-			if shown.At(x, y) != shown.At(area.Min.X, area.Min.Y) {
+			if picture.At(x, y) != picture.At(area.Min.X, area.Min.Y) {
 				n++
 			}
 		}
@@ -461,15 +528,14 @@ func differing(shown image.Image, area image.Rectangle) (n int) {
 	return n
 }
 
-// A screen reader is not told lines that were said before the page came, nor an own message when it is
-// typed and again when it is heard.
+// A screen reader does not announce lines that were said before the page was loaded. It announces an own
+// message once.
 func testScreenReaders(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	for n := range 20 {
-		wstest.Say(t, ws, fmt.Sprint("line ", n))
-	}
-	b.until("lines", entries+`.length == 20`)
-	// Note what is added to the log while it is not busy: that is announced.
+	ann, b := besideAnother(t, driver)
+	lines := wstest.Numbered(0, 20)
+	say(ann, lines...)
+	b.untilShown(lines...)
+	// A screen reader announces nodes that are added to the log while it is not busy.
 	b.onNewDocument(`
 		window.announced = [];
 		document.addEventListener("DOMContentLoaded", () => new MutationObserver(records => {
@@ -480,71 +546,38 @@ func testScreenReaders(t *testing.T, driver chromedriver) {
 				}
 			}
 		}).observe(document.querySelector("#log"), {childList: true, subtree: true}));`)
-	var url string
-	b.run(`return location.href`, &url)
-	b.enter(url)
-	b.until("lines", entries+`.length == 20 && $("#log").attr("aria-busy") == "false"`)
-	wstest.Say(t, ws, "after all")
-	b.until("line", entries+`.length == 21`)
+	b.reload()
+	b.untilShown(lines...)
+	b.until("the log is not busy", `$("#log").attr("aria-busy") == "false"`)
+	say(ann, "after all")
+	b.untilShown(append(slices.Clone(lines), "after all")...)
 	b.typeKeys("my own" + enter)
-	b.until("own line", `$("#lines .own").length == 1`)
-	b.until("what is announced", `announced.map(text => text.replace(/^\d\d:\d\d/, "")).join() == "after all,my own"`)
+	b.until("the log has an own line", `$("#lines .own").length == 1`)
+	b.until("both lines are announced", `announced.map(text => text.replace(/^\d\d:\d\d/, "")).join() == "after all,my own"`)
 }
 
-// A printed page has the whole log, and nothing to press.
-func testPrint(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	for n := range 100 {
-		wstest.Say(t, ws, fmt.Sprint("line ", n))
-	}
-	b.until("lines", entries+`.length == 100`)
-	b.media("print", "prefers-color-scheme", "light")
-	b.until("the whole log", `$("#log")[0].clientHeight == $("#log")[0].scrollHeight && document.documentElement.scrollHeight > 100 * 20`)
-	b.until("nothing to press", `$("button:visible, textarea:visible, input:visible, summary:visible").length == 0`)
-}
-
-// Where the system sets the colours, borders show what backgrounds did.
+// If the system sets the colours, borders replace the backgrounds that mark the button and own lines.
 func testForcedColours(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	wstest.Say(t, ws, "another's")
+	ann, b := besideAnother(t, driver)
+	say(ann, "another's")
 	b.typeKeys("my own" + enter)
-	b.until("lines", entries+`.length == 2`)
+	b.until("the log has two lines", entries+`.length == 2`)
 	b.media("", "forced-colors", "active")
 	b.screenshot("forced.png")
-	var edges [3]struct{ X, Y float64 } // of the button, of the other's line, and of the own one
-	b.run(`return ["#send", "#lines .entry:not(.own)", "#lines .own"].map(selector => $(selector)[0].getBoundingClientRect())`, &edges)
-	shown, err := png.Decode(bytes.NewReader(b.png()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, what := range []string{"border of the button", "no border of the other's line", "mark of the own line"} {
-		x, y := int(edges[i].X), int(edges[i].Y)+12
-		if bordered := differing(shown, image.Rect(x, y, x+8, y+1)) > 0; bordered != (i != 1) {
-			t.Errorf("no %s", what)
+	for selector, want := range map[string]bool{"#send": true, "#lines .entry:not(.own)": false, "#lines .own": true} {
+		var edge struct{ X, Y float64 }
+		b.eval(fmt.Sprintf(`return $(%q)[0].getBoundingClientRect()`, selector), &edge)
+		x, y := int(edge.X), int(edge.Y)+12
+		if got := b.painted(image.Rect(x, y, x+8, y+1)) > 0; got != want {
+			t.Errorf("%s: got a border %v, want %v", selector, got, want)
 		}
 	}
 }
 
-// A line of a hundred thousand links is shown, and so is what follows.
+// The page shows a line of a hundred thousand links, and the line after it.
 func testLongLine(t *testing.T, driver chromedriver) {
-	addr := startProgram(t, "-max-message", "2000000").addr
-	ws := wstest.DialWS(t, addr)
-	b := driver.open(t)
-	b.enter("http://" + addr + "/")
-	wstest.Say(t, ws, "Bob: "+strings.Repeat("http://a.b/c ", 100_000))
-	wstest.Say(t, ws, "after all")
-	b.until("both", entries+`.length == 2 && $("#lines a").length == 100000`)
-	b.cleanConsole()
-}
-
-// An empty room says that it is empty, until something is said.
-func testEmptyRoom(t *testing.T, driver chromedriver) {
-	ws, b := besideAnother(t, driver)
-	b.until("explanation", `$("#empty").is(":visible") && $("#empty").text().includes("Nobody has said anything here yet.") && $("#empty").text().includes("the last 256 messages")`)
-	b.screenshot("empty.png")
-	b.look(false)
-	b.look(true)
-	b.until("explanation", `$("#empty").is(":visible")`)
-	wstest.Say(t, ws, "hello")
-	b.until("line alone", entries+`.join() == "hello" && $("#empty").is(":hidden")`)
+	ann, b := besideAnother(t, driver, "-max-message", "2000000")
+	say(ann, "Bob: "+strings.Repeat("http://a.b/c ", 100_000), "after all")
+	b.until("the log has both lines", entries+`.length == 2 && $("#lines a").length == 100000`)
+	b.expectCleanConsole()
 }

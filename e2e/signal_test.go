@@ -11,48 +11,39 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"example.com/chat/internal/ws"
 	"example.com/chat/internal/wstest"
 )
 
-// A signal stops the program as nothing else does, with exit status 0; another ends it
-// at once.
+// SIGINT and SIGTERM stop the chat, with exit status 0. No line that was sent before is lost.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		t.Run(signal.String(), func(t *testing.T) {
-			p := startProgram(t)
-			wstest.StopWhenSaid(wstest.JoinMany(t, p.addr, 20), func() { p.Process.Signal(signal) })
-			if err := p.Wait(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	// Also one that a script has it ignore, as it does with what it starts in the background.
-	for _, test := range []struct {
-		name   string
-		start  func(*testing.T) program
-		signal syscall.Signal
-	}{
-		{"SIGTERM twice", func(t *testing.T) program { return startProgram(t) }, syscall.SIGTERM},
-		{"SIGINT twice", func(t *testing.T) program { return startProgram(t) }, syscall.SIGINT},
-		{"ignored SIGINT twice", func(t *testing.T) program { return startInShell(t, "trap '' INT") }, syscall.SIGINT},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			p := test.start(t)
-			ann := wstest.Join(t, p.addr) // who doesn't answer the close frame
-			p.Process.Signal(test.signal)
-			ann.ExpectClose(ws.CloseGoingAway)
-			p.Process.Signal(test.signal)
-			if p.Wait(); p.ProcessState.ExitCode() != 128+int(test.signal) {
-				t.Error(p.ProcessState)
-			}
-		})
+		p := startProgram(t)
+		wstest.StopWhenSaid(wstest.JoinMany(t, p.addr, 10), func() { p.Process.Signal(signal) })
+		if err := p.Wait(); err != nil {
+			t.Errorf("%v: got %v, want exit status 0", signal, err)
+		}
 	}
 }
 
-// When the chat stops while many speak without a pause, listeners hear all that it has read,
-// and a close frame.
+// A second signal ends the chat at once, with status 128 plus the signal's number. So does SIGINT even if it is
+// ignored when the chat starts, as scripts do for commands in the background.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	for first, signal := range map[string]syscall.Signal{":": syscall.SIGTERM, "trap '' INT": syscall.SIGINT} {
+		p := startInShell(t, first)
+		ann := wstest.Join(t, p.addr) // does not answer the close frame, so the stop lasts 5 s
+		p.Process.Signal(signal)
+		ann.ExpectClose(1001)
+		p.Process.Signal(signal)
+		p.Wait()
+		if got, want := p.ProcessState.ExitCode(), 128+int(signal); got != want {
+			t.Errorf("after %q: got %v, want status %d", first, p.ProcessState, want)
+		}
+	}
+}
+
+// If the chat stops while many speak without a pause, all listeners get the same lines, and a close frame.
 func TestStopAtFullSpeed(t *testing.T) {
 	t.Parallel()
 	if !wstest.Long() {
@@ -60,38 +51,38 @@ func TestStopAtFullSpeed(t *testing.T) {
 	}
 	const senders, listeners = 30, 20
 	p := startProgram(t)
-	peers := wstest.JoinMany(t, p.addr, listeners)
+	clients := wstest.JoinMany(t, p.addr, listeners)
 	var speaking, listening sync.WaitGroup
 	for i := range senders {
 		sender := wstest.Join(t, p.addr)
 		go io.Copy(io.Discard, sender.In)
 		speaking.Go(func() {
+			defer sender.Conn.Close()
 			for n := 0; ; n++ {
 				if _, err := sender.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " ", n))); err != nil {
-					sender.Conn.Close()
 					return
 				}
 			}
 		})
 	}
 	heard := make([][senders]int, listeners)
-	for i, listener := range peers {
+	for i, listener := range clients {
 		listening.Go(func() {
-			next := &heard[i] // of each sender, from the first that was heard on
+			defer listener.Conn.Close()
+			next := &heard[i] // line of each sender; 0 before the first
 			for {
 				opcode, message, err := listener.ReadFrame()
-				if opcode == websocket.CloseFrame && wstest.CloseCode(message) == ws.CloseGoingAway {
-					listener.Conn.Close()
+				if opcode == websocket.CloseFrame && wstest.CloseCode(message) == 1001 {
 					return
 				}
 				if err != nil || opcode == websocket.CloseFrame {
-					t.Errorf("listener %d: %s, %v", i, wstest.Show(opcode, message), err)
+					t.Errorf("listener %d: got %s, %v; want lines and a close frame with code 1001", i, wstest.Show(opcode, message), err)
 					return
 				}
 				for line := range strings.SplitSeq(message, "\n") {
 					sender, n, ok := wstest.Parse(line)
 					if ok && next[sender] != 0 && n != next[sender] {
-						t.Errorf("listener %d heard line %d of %d, want %d", i, n, sender, next[sender])
+						t.Errorf("listener %d: got line %d of sender %d, want %d", i, n, sender, next[sender])
 						return
 					}
 					next[sender] = n + 1
@@ -103,12 +94,12 @@ func TestStopAtFullSpeed(t *testing.T) {
 	p.Process.Signal(syscall.SIGTERM)
 	listening.Wait()
 	if err := p.Wait(); err != nil {
-		t.Error(err)
+		t.Errorf("got %v, want exit status 0", err)
 	}
 	speaking.Wait()
 	for i := range heard {
 		if heard[i] != heard[0] {
-			t.Errorf("listener %d heard up to %v, and the first %v", i, heard[i], heard[0])
+			t.Errorf("listener %d: got the lines up to %v, want %v as listener 0", i, heard[i], heard[0])
 		}
 	}
 }

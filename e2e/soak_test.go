@@ -19,84 +19,90 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-var soakFor = flag.Duration("soak", 3*time.Second, "how long TestSoak lasts; from a minute on it looks at the heap, too")
+var soakFor = flag.Duration("soak", 2*time.Second, "duration of TestSoak; from a minute on it also checks that the heap does not grow")
 
-// soak is what a room goes through.
-type soak struct {
-	speakers int
-	said     []atomic.Int64 // lines, by speaker
-	passers  atomic.Int64   // who came, said their number, and went
-}
-
+// While many clients stay, some pass by and others break the protocol, every client that stays gets every line,
+// and the chat holds no more afterwards.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	conns := 300
+	n := 300
 	if *soakFor >= time.Minute {
-		conns = mostConnections(t, 2000)
+		n = mostConnections(t, 2000)
 	}
 	p := startProgram(t, "-debug", "127.0.0.1:0")
-	before := p.afterACrowd(t, conns)
-	peers := wstest.JoinMany(t, p.addr, conns)
-	s := &soak{speakers: min(20, conns)}
-	s.said = make([]atomic.Int64, s.speakers)
-	for _, peer := range peers {
-		peer.Conn.SetDeadline(time.Now().Add(*soakFor + time.Minute))
+	before := p.afterACrowd(t, n)
+	clients := wstest.JoinMany(t, p.addr, n)
+	for _, c := range clients {
+		c.Conn.SetDeadline(time.Now().Add(*soakFor + time.Minute))
 	}
 
 	ctx, end := context.WithTimeout(t.Context(), *soakFor)
 	defer end()
-	var listening, others, speaking sync.WaitGroup
-	for i, peer := range peers {
-		listening.Go(func() { s.listen(peer, i) })
-	}
-	passed := make(chan struct{}) // closed when nobody passes by any more
-	for i, peer := range peers[:s.speakers] {
-		speaking.Go(func() { s.speak(peer, i, passed) })
+	talking, hush := context.WithCancel(t.Context()) // ends after ctx, so that "over" is the last line
+	defer hush()
+	talk := &conversation{said: make([]atomic.Int64, min(20, n))}
+	var passers atomic.Int64 // clients that came, said so, and left
+	var staying, others sync.WaitGroup
+	for i, c := range clients {
+		if i < len(talk.said) {
+			staying.Go(func() {
+				talk.speak(talking, c, i, func() time.Duration { return time.Second/2 + rand.N(time.Second) })
+			})
+		}
+		staying.Go(func() {
+			passed := int64(0)
+			talk.listen(c, func(line string) {
+				if strings.HasPrefix(line, "passing by") {
+					passed++
+				}
+			})
+			if want := passers.Load(); passed != want {
+				t.Errorf("client %d: got %d lines of passers, want %d", i, passed, want)
+			}
+		})
 	}
 	for range 4 {
-		others.Go(func() { s.passBy(ctx, t, p.addr) })
+		others.Go(func() { passBy(ctx, t, p.addr, &passers) })
 	}
 	for _, fault := range faults {
 		others.Go(func() { attack{do: fault}.repeat(ctx, p.addr) })
 	}
-	heaps := p.watch(ctx, t, *soakFor/50)
-	others.Wait()
-	close(passed)
-	speaking.Wait()
-	listening.Wait()
-
-	total := s.passers.Load()
-	for i := range s.said {
-		total += s.said[i].Load()
+	var heaps []int
+	if *soakFor >= time.Minute {
+		heaps = p.watch(ctx, t, *soakFor/50)
 	}
-	t.Logf("%d connections heard %d lines each", conns, total)
-	if quarter := len(heaps) / 4; *soakFor >= time.Minute {
+	others.Wait()
+	hush()
+	staying.Wait()
+
+	t.Logf("%d clients; %d passed by; a line took at most %v", n, passers.Load(), time.Duration(talk.longest.Load()))
+	if quarter := len(heaps) / 4; quarter > 0 {
 		early, late := slices.Min(heaps[quarter:2*quarter]), slices.Min(heaps[3*quarter:])
 		if late > early+early/10+1<<20 {
-			t.Errorf("the heap grew from %d to %d bytes", early, late)
+			t.Errorf("the heap grew from %d to %d bytes, want at most a tenth and a MiB more", early, late)
 		}
 	}
-	for _, peer := range peers {
-		peer.Conn.Close()
+	for _, c := range clients {
+		c.Conn.Close()
 	}
 	p.holdsNoMore(t, before)
 }
 
-// afterACrowd returns what the program holds after n have been there: it keeps some memory
-// for the next to come.
+// afterACrowd returns what p holds after n clients have come and left, because p keeps some memory for the next
+// ones.
 func (p program) afterACrowd(t *testing.T, n int) held {
 	empty := p.holds(t)
-	for range 20 { // on a busy machine some have not run yet, and those that serve this question come and go
+	for range 20 { // goroutines that serve this question come and go, and on a busy machine some have not run yet
 		empty.goroutines = max(empty.goroutines, p.goroutines(t))
 	}
-	for _, peer := range wstest.JoinMany(t, p.addr, n) {
-		peer.Conn.Close()
+	for _, c := range wstest.JoinMany(t, p.addr, n) {
+		c.Conn.Close()
 	}
-	empty.heap = 64 << 20 // whatever
+	empty.heap = 64 << 20 // more than it will hold
 	return p.holdsNoMore(t, empty)
 }
 
-// mostConnections returns how many of n connections this process may open.
+// mostConnections returns n, or the number of connections that this process may open if that is less.
 func mostConnections(t *testing.T, n int) int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -104,67 +110,14 @@ func mostConnections(t *testing.T, n int) int {
 	}
 	most := min(n, int(min(limit.Cur, 1<<20))-200)
 	if most < n {
-		t.Logf("only %d connections, since no more than %d files may be open", most, limit.Cur)
+		t.Logf("%d connections instead of %d, because at most %d files may be open", most, n, limit.Cur)
 	}
 	return most
 }
 
-// speak has speaker i say a line about each second until passed is closed.
-func (s *soak) speak(p *wstest.Client, i int, passed chan struct{}) {
-	for n := 0; ; n++ {
-		if _, err := p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " ", n, strings.Repeat(" ", rand.IntN(200))))); err != nil {
-			p.T.Errorf("speaker %d: %v", i, err)
-		}
-		s.said[i].Add(1)
-		select {
-		case <-passed:
-			p.Conn.Write(wstest.Frame(0x81, fmt.Sprint(i, " over")))
-			return
-		case <-time.After(time.Second/2 + rand.N(time.Second)):
-		}
-	}
-}
-
-// listen has peer i hear everything, in order, until all speakers say that it is over.
-func (s *soak) listen(p *wstest.Client, i int) {
-	next := make([]int64, s.speakers)
-	passers := int64(0)
-	for left := s.speakers; left > 0; {
-		opcode, message, err := p.ReadFrame()
-		switch {
-		case err != nil || opcode == websocket.CloseFrame:
-			p.T.Errorf("peer %d: %s, %v", i, wstest.Show(opcode, message), err)
-			return
-		case opcode == websocket.PingFrame:
-			p.Conn.Write(wstest.Frame(0x8a, message))
-			continue
-		}
-		for line := range strings.SplitSeq(message, "\n") {
-			speaker, n, isLine := wstest.Parse(line)
-			switch {
-			case isLine:
-				if int64(n) != next[speaker] {
-					p.T.Errorf("peer %d: heard line %d of %d, want %d", i, n, speaker, next[speaker])
-				}
-				next[speaker] = int64(n) + 1
-			case strings.HasSuffix(line, " over"):
-				fmt.Sscan(line, &speaker)
-				if want := s.said[speaker].Load(); next[speaker] != want {
-					p.T.Errorf("peer %d: heard %d lines of %d, want %d", i, next[speaker], speaker, want)
-				}
-				left--
-			case strings.HasPrefix(line, "passing by"):
-				passers++
-			}
-		}
-	}
-	if want := s.passers.Load(); passers != want {
-		p.T.Errorf("peer %d: heard %d who passed by, want %d", i, passers, want)
-	}
-}
-
-// passBy has people come, say so, hear that, and go, until ctx is done.
-func (s *soak) passBy(ctx context.Context, t *testing.T, addr string) {
+// passBy has a client come, say so, receive that, and leave, ten times a second until ctx is done. It counts
+// them.
+func passBy(ctx context.Context, t *testing.T, addr string, passers *atomic.Int64) {
 	for pace := time.Tick(time.Second / 10); ctx.Err() == nil; <-pace {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -172,27 +125,27 @@ func (s *soak) passBy(ctx context.Context, t *testing.T, addr string) {
 			return
 		}
 		conn.SetDeadline(time.Now().Add(time.Minute))
-		p, err := wstest.TryUpgrade(t, conn, "/ws")
+		c, err := wstest.TryUpgrade(t, conn, "/ws")
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		text := fmt.Sprint("passing by from ", conn.LocalAddr(), " ", rand.Uint64())
-		p.Send(websocket.TextFrame, text)
-		if err := p.Hear(text); err != nil {
-			t.Error("passing by: ", err)
+		text := fmt.Sprint("passing by ", rand.Uint64())
+		c.Send(websocket.TextFrame, text)
+		if err := c.Hear(text); err != nil {
+			t.Errorf("got %v, want the line %q", err, text)
 		}
-		s.passers.Add(1)
+		passers.Add(1)
 		conn.Close()
 	}
 }
 
-// faults are what breaks in the meantime, each at another moment.
+// faults are attacks that break one connection after another.
 var faults = []func(ctx context.Context, a *attacker){
-	func(ctx context.Context, a *attacker) { // vanishes in the middle of a frame
+	func(ctx context.Context, a *attacker) { // ends in the middle of a frame
 		conn := a.join(ctx)
 		conn.Write(wstest.Frame(0x81, "never finished")[:rand.IntN(15)+1])
-		if tcp, ok := conn.(*net.TCPConn); ok { // else it could not be dialled
+		if tcp, ok := conn.(*net.TCPConn); ok { // not the closed connection of a failed dial
 			tcp.SetLinger(rand.IntN(2) - 1)
 		}
 		a.rest(ctx)
@@ -201,25 +154,25 @@ var faults = []func(ctx context.Context, a *attacker){
 		a.join(ctx).Write([]byte("\xff\xff\xff\xff"))
 		a.rest(ctx)
 	},
-	func(ctx context.Context, a *attacker) { // doesn't read
+	func(ctx context.Context, a *attacker) { // does not read
 		a.joinSmall(ctx)
 		a.rest(ctx)
 	},
-	func(ctx context.Context, a *attacker) { // doesn't finish its request
+	func(ctx context.Context, a *attacker) { // does not finish its request
 		a.dial(ctx).Write([]byte(wstest.Request("/ws"))[:rand.IntN(len(wstest.Request("/ws")))])
 		a.rest(ctx)
 	},
-	func(ctx context.Context, a *attacker) { // says too much
+	func(ctx context.Context, a *attacker) { // exceeds the limit of a message
 		a.join(ctx).Write(wstest.Frame(0x81, strings.Repeat("x", 1<<20)))
 		a.rest(ctx)
 	},
-	func(ctx context.Context, a *attacker) { // comes back to a place of no stream
+	func(ctx context.Context, a *attacker) { // comes back to a position that is in no stream
 		fmt.Fprint(a.dial(ctx), strings.Replace(wstest.Request("/ws"), "/ws", "/ws?since=x.1", 1))
 		a.rest(ctx)
 	},
 }
 
-// rest lets some time pass.
+// rest waits up to a second.
 func (a *attacker) rest(ctx context.Context) {
 	select {
 	case <-ctx.Done():
@@ -227,7 +180,7 @@ func (a *attacker) rest(ctx context.Context) {
 	}
 }
 
-// watch returns what the program's heap holds in each period until ctx is done.
+// watch returns the size of p's heap, once a period, until ctx is done.
 func (p program) watch(ctx context.Context, t *testing.T, period time.Duration) (heaps []int) {
 	for {
 		select {

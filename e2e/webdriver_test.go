@@ -1,70 +1,86 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"example.com/chat/internal/wstest"
 )
 
-// chromedriver is a running chromedriver.
+// chromedriver is a running chromedriver. The tests share its Chromiums, because a start takes more CPU than a
+// test.
 type chromedriver struct {
-	url     string
-	profile string      // directory for what Chromiums keep
-	idle    chan string // URLs of sessions, each a Chromium, or "" where there is none yet
+	url  string
+	idle chan string // URLs of sessions, each a Chromium, that no test uses; "" for one that is not started
 }
 
-// startChromedriver starts chromedriver for the length of the test. Where it or
-// Chromium is not installed the test is skipped, except on CI.
+// startChromedriver starts chromedriver for the time of the test.
 func startChromedriver(t *testing.T) chromedriver {
 	t.Helper()
-	requireProgram(t, "chromium", "apt-get install chromium")
-	requireProgram(t, "chromedriver", "apt-get install chromium-driver")
+	requireProgram(t, "chromium", "chromium")
+	requireProgram(t, "chromedriver", "chromium-driver")
 	cmd := exec.Command("chromedriver", "--port=0")
-	cmd.Env = append(os.Environ(), "TZ=UTC", "LANGUAGE=en_US") // which the page shows times and dates by
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir(), "TZ=UTC", "LANGUAGE=en_US") // the page formats times for these
+	out := start(t, cmd, syscall.SIGKILL)
+	port := regexp.MustCompile(`started successfully on port (\d+)`)
+	wstest.Until(t, "chromedriver listens", func() bool { return port.MatchString(out.String()) })
+	chromiums := 2
+	if wstest.Long() {
+		chromiums = 3
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	d := chromedriver{"http://127.0.0.1:" + port.FindStringSubmatch(out.String())[1], make(chan string, chromiums)}
+	for range chromiums {
+		d.idle <- ""
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	listening := regexp.MustCompile(`started successfully on port (\d+)`)
-	for out := bufio.NewScanner(stdout); out.Scan(); {
-		if port := listening.FindStringSubmatch(out.Text()); port != nil {
-			d := chromedriver{"http://127.0.0.1:" + port[1], t.TempDir(), make(chan string, 3)}
-			for range cap(d.idle) {
-				d.idle <- ""
+		for range chromiums {
+			if session := <-d.idle; session != "" {
+				(&browser{t: t, session: session}).call("DELETE", "", nil, nil)
 			}
-			t.Cleanup(func() { d.close(t) })
-			return d
 		}
-	}
-	t.Fatal("chromedriver did not say where it listens")
-	panic("unreachable")
+	})
+	return d
 }
 
-// browser is a window of a Chromium, and those that are opened from it. Tests share a few Chromiums, one
-// after the other, each with one window; what a page stores is its server's alone.
+// start starts a Chromium.
+func (d chromedriver) start(t *testing.T) (session string) {
+	t.Helper()
+	var created struct{ SessionID string }
+	(&browser{t: t, session: d.url}).call("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+		"acceptInsecureCerts": true,
+		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
+		"goog:chromeOptions": map[string]any{"args": []string{
+			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+			"--disable-sync", "--disable-features=BackForwardCache,SpareRendererForSitePerProcess", "--in-process-gpu", "--window-size=720,480",
+		}},
+	}}}, &created)
+	return d.url + "/session/" + created.SessionID
+}
+
+// browser is a Chromium that one test uses, and drives one of its windows at a time. A failed call fails the
+// test.
 type browser struct {
 	t       *testing.T
-	session string // URL of the WebDriver session
-	window  string // handle of the window that is driven
+	session string   // URL of the WebDriver session
+	home    string   // handle of the window that stays for the next test
+	window  string   // handle of the window that is driven
+	scripts []string // identifiers of the scripts of onNewDocument in the home window
+	url     string   // of the last call of enter
 }
 
-// open returns the window of an idle Chromium for the length of the test. What the test sets for it ends with the
-// test.
+// open returns an idle Chromium with one window for the time of the test.
 func (d chromedriver) open(t *testing.T) *browser {
 	t.Helper()
 	b := &browser{t: t, session: <-d.idle}
@@ -72,66 +88,87 @@ func (d chromedriver) open(t *testing.T) *browser {
 	if b.session == "" {
 		b.session = d.start(t)
 	}
-	b.call("GET", "/window", nil, &b.window)
-	home := b.window
-	t.Cleanup(func() { b.reset(home) })
+	b.home = b.windows()[0]
+	b.window = b.home
+	t.Cleanup(b.reset)
 	b.prepare()
-	b.console() // of those before
+	b.console() // discards the complaints about earlier tests
 	return b
 }
 
-// prepare makes a window one in which the page always believes that it has the focus, and need not ask
-// for a name.
+// prepare lets pages of the window believe that they have the focus, and have nameless run in them.
 func (b *browser) prepare() {
 	b.t.Helper()
-	b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
+	b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true}, nil)
 	b.onNewDocument(nameless)
 }
 
-// reset closes all windows but one, and clears what their pages have stored.
-func (b *browser) reset(home string) {
-	var windows []string
-	b.call("GET", "/window/handles", nil, &windows)
-	for _, window := range windows {
+// reset closes all windows but the home one, and undoes what tests do to that. A new window for each test would
+// take as much CPU as the test.
+func (b *browser) reset() {
+	for _, window := range b.windows() {
 		b.turnTo(window)
-		b.run("try { localStorage.clear(); sessionStorage.clear() } catch {}", nil)
-		if window != home {
+		b.run("try { localStorage.clear(); sessionStorage.clear() } catch {}") // another test's chat may have the same address
+		if window != b.home {
 			b.call("DELETE", "/window", nil, nil)
 		}
 	}
-	b.turnTo(home)
+	b.turnTo(b.home)
+	for _, script := range b.scripts {
+		b.devtools("Page.removeScriptToEvaluateOnNewDocument", map[string]any{"identifier": script}, nil)
+	}
+	b.devtools("Emulation.setEmulatedMedia", map[string]any{"media": "", "features": []any{}}, nil)
+	b.devtools("Emulation.clearDeviceMetricsOverride", map[string]any{}, nil)
+	b.devtools("Emulation.setTouchEmulationEnabled", map[string]any{"enabled": false}, nil)
+	b.emulateNetwork(0, -1)
 	b.visit("about:blank")
 }
 
-// close ends the Chromiums, when no test uses them any more.
-func (d chromedriver) close(t *testing.T) {
-	for range cap(d.idle) {
-		if session := <-d.idle; session != "" {
-			(&browser{t: t, session: session}).call("DELETE", "", nil, nil)
+// newWindow opens a window, and turns to it.
+func (b *browser) newWindow() (handle string) {
+	b.t.Helper()
+	var window struct{ Handle string }
+	b.call("POST", "/window/new", map[string]string{"type": "window"}, &window)
+	b.turnTo(window.Handle)
+	b.prepare()
+	return window.Handle
+}
+
+// duplicate opens another tab from this one, with a copy of the tab's storage, as browsers duplicate tabs. It
+// turns to it.
+func (b *browser) duplicate() (handle string) {
+	b.t.Helper()
+	before := b.windows()
+	b.run(`window.open(location.href)`)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		for _, handle := range b.windows() {
+			if !slices.Contains(before, handle) {
+				b.turnTo(handle)
+				b.devtools("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true}, nil)
+				b.untilLive()
+				return handle
+			}
 		}
 	}
+	b.t.Fatal("gave up after 20 s of waiting until another tab is open")
+	return ""
 }
 
-// start starts a Chromium with an empty profile.
-func (d chromedriver) start(t *testing.T) (session string) {
-	t.Helper()
-	profile, err := os.MkdirTemp(d.profile, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var created struct{ SessionID string }
-	(&browser{t: t, session: d.url}).call("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
-		"acceptInsecureCerts": true,
-		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
-		"goog:chromeOptions": map[string]any{"args": []string{
-			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--disable-features=BackForwardCache,SpareRendererForSitePerProcess", "--in-process-gpu", "--window-size=720,480", "--user-data-dir=" + profile,
-		}},
-	}}}, &created)
-	return d.url + "/session/" + created.SessionID
+// windows returns the handles of all windows and tabs.
+func (b *browser) windows() (handles []string) {
+	b.t.Helper()
+	b.call("GET", "/window/handles", nil, &handles)
+	return handles
 }
 
-// call makes one WebDriver call and stores its value in result, unless that is nil.
+// turnTo makes further calls drive another window.
+func (b *browser) turnTo(window string) {
+	b.t.Helper()
+	b.call("POST", "/window", map[string]string{"handle": window}, nil)
+	b.window = window
+}
+
+// call makes one WebDriver call, and stores the value of the answer in result unless that is nil.
 func (b *browser) call(method, path string, body, result any) {
 	b.t.Helper()
 	if err := b.try(method, path, body, result); err != nil {
@@ -139,7 +176,7 @@ func (b *browser) call(method, path string, body, result any) {
 	}
 }
 
-// try is call for calls that may fail.
+// try is call that returns an error instead of failing the test.
 func (b *browser) try(method, path string, body, result any) error {
 	var encoded bytes.Buffer
 	if body != nil {
@@ -157,60 +194,54 @@ func (b *browser) try(method, path string, body, result any) error {
 		return err
 	}
 	defer response.Body.Close()
-	var reply struct{ Value json.RawMessage }
-	if err := json.NewDecoder(response.Body).Decode(&reply); err != nil {
+	var answer struct{ Value json.RawMessage }
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s %s: %s", method, path, reply.Value)
+		return fmt.Errorf("%s %s: %s", method, path, answer.Value)
 	}
 	if result == nil {
 		return nil
 	}
-	return json.Unmarshal(reply.Value, result)
+	return json.Unmarshal(answer.Value, result)
 }
 
-// visit loads url in the current window.
+// visit loads url in the window.
 func (b *browser) visit(url string) {
 	b.t.Helper()
 	b.call("POST", "/url", map[string]string{"url": url}, nil)
 }
 
-// newcomer is the fragment of an address at which the page asks for a name. In other tests it need not: nameless
-// has chosen to have none. It also keeps setTimeout for untilScript, whatever a test does to it.
+// nameless runs in each page before its own scripts. It lets the person have chosen to have no name, except in
+// a page with the fragment newcomer, which will ask for one. It also keeps setTimeout for untilScript, because
+// tests replace that.
 const (
 	newcomer = "#newcomer"
 	nameless = `window.later_ = setTimeout.bind(window); try { if (location.hash != "` + newcomer + `" && localStorage["chat:isNamed"] === undefined) localStorage["chat:isNamed"] = "true" } catch {}`
 )
 
-// newWindow opens a window and turns to it.
-func (b *browser) newWindow() (handle string) {
-	b.t.Helper()
-	var window struct{ Handle string }
-	b.call("POST", "/window/new", map[string]string{"type": "window"}, &window)
-	b.turnTo(window.Handle)
-	b.prepare()
-	return window.Handle
-}
-
-// turnTo makes the calls that follow go to a window.
-func (b *browser) turnTo(window string) {
-	b.t.Helper()
-	b.call("POST", "/window", map[string]string{"handle": window}, nil)
-	b.window = window
-}
-
-// typeKeys types into the element that has the focus, as a keyboard does.
+// typeKeys types into the element that has the focus.
 func (b *browser) typeKeys(keys string) {
 	b.t.Helper()
-	var element map[string]string
-	b.call("GET", "/element/active", nil, &element)
-	for _, id := range element {
-		b.call("POST", "/element/"+id+"/value", map[string]string{"text": keys}, nil)
-	}
+	b.call("POST", b.element("GET", "/element/active", nil)+"/value", map[string]string{"text": keys}, nil)
 }
 
-// Keys (WebDriver, section 17.4.2). A modifier is released by its second occurrence.
+// click clicks an element with the mouse.
+func (b *browser) click(selector string) {
+	b.t.Helper()
+	b.call("POST", b.element("POST", "/element", map[string]string{"using": "css selector", "value": selector})+"/click", map[string]any{}, nil)
+}
+
+// element makes a call that finds an element, and returns the path for calls about it.
+func (b *browser) element(method, path string, body any) string {
+	b.t.Helper()
+	var found map[string]string // one entry (WebDriver, section 12.2)
+	b.call(method, path, body, &found)
+	return "/element/" + slices.Collect(maps.Values(found))[0]
+}
+
+// Keys (WebDriver, section 17.4.2). The second shift in a text releases the first.
 const (
 	enter     = "\uE007"
 	backspace = "\uE003"
@@ -220,59 +251,47 @@ const (
 	pageDown  = "\uE00F"
 )
 
-// focus gives an element the focus.
-func (b *browser) focus(selector string) {
+// run runs a script in the page.
+func (b *browser) run(script string) {
 	b.t.Helper()
-	b.run(fmt.Sprintf("$(%q).trigger(%q)", selector, "focus"), nil)
+	b.eval(script, nil)
 }
 
-// run runs a script in the page and stores what it returns in result, unless
-// that is nil.
-func (b *browser) run(script string, result any) {
+// eval runs a script in the page, and stores what the script returns in result.
+func (b *browser) eval(script string, result any) {
 	b.t.Helper()
 	b.call("POST", "/execute/sync", map[string]any{"script": script, "args": []any{}}, result)
 }
 
-// devtools makes one call of the Chrome DevTools Protocol.
-func (b *browser) devtools(method string, params map[string]any) {
-	b.t.Helper()
-	b.askDevtools(method, params, nil)
-}
-
-// askDevtools is devtools for calls that return something.
-func (b *browser) askDevtools(method string, params map[string]any, result any) {
+// devtools makes one call of the Chrome DevTools Protocol, and stores the answer in result unless that is nil.
+func (b *browser) devtools(method string, params map[string]any, result any) {
 	b.t.Helper()
 	b.call("POST", "/goog/cdp/execute", map[string]any{"cmd": method, "params": params}, result)
 }
 
-// emulate makes a call of the Chrome DevTools Protocol, and another at the end of the test, in the same window.
-func (b *browser) emulate(method string, params map[string]any, undo string, undoParams map[string]any) {
-	b.t.Helper()
-	b.devtools(method, params)
-	window := b.window
-	b.t.Cleanup(func() {
-		b.turnTo(window)
-		b.devtools(undo, undoParams)
-	})
-}
-
-// onNewDocument has a script run in each page of the window before its own.
+// onNewDocument has each page of the window run a script before its own.
 func (b *browser) onNewDocument(script string) {
 	b.t.Helper()
 	var added struct{ Identifier string }
-	b.askDevtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, &added)
-	window := b.window
-	b.t.Cleanup(func() {
-		b.turnTo(window)
-		b.devtools("Page.removeScriptToEvaluateOnNewDocument", map[string]any{"identifier": added.Identifier})
-	})
+	b.devtools("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, &added)
+	if b.window == b.home {
+		b.scripts = append(b.scripts, added.Identifier)
+	}
 }
 
-// media has the window show the page as with a media type and a media feature.
+// media shows the page for a media type, such as "print", and with a value of a media feature, such as "dark" of
+// "prefers-color-scheme".
 func (b *browser) media(kind, feature, value string) {
 	b.t.Helper()
-	b.emulate("Emulation.setEmulatedMedia", map[string]any{"media": kind, "features": []any{map[string]string{"name": feature, "value": value}}},
-		"Emulation.setEmulatedMedia", map[string]any{"media": "", "features": []any{}})
+	features := []any{map[string]string{"name": feature, "value": value}}
+	b.devtools("Emulation.setEmulatedMedia", map[string]any{"media": kind, "features": features}, nil)
+}
+
+// emulateNetwork limits the network of the window to a latency in milliseconds, and a speed in bytes a second.
+// A speed of -1 is no limit.
+func (b *browser) emulateNetwork(latency, speed int) {
+	b.t.Helper()
+	b.devtools("Network.emulateNetworkConditions", map[string]any{"offline": false, "latency": latency, "downloadThroughput": speed, "uploadThroughput": speed}, nil)
 }
 
 // onPhone makes the window as small as a phone's.
@@ -282,11 +301,11 @@ func (b *browser) onPhone() {
 	if *screenshots != "" {
 		scale = 2
 	}
-	b.emulate("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": scale, "mobile": true},
-		"Emulation.clearDeviceMetricsOverride", map[string]any{})
+	b.devtools("Emulation.setDeviceMetricsOverride", map[string]any{"width": 320, "height": 568, "deviceScaleFactor": scale, "mobile": true}, nil)
 }
 
-// untilScript looks at an expression for two seconds, in the page: that costs less than to ask again and again.
+// untilScript waits in the page, for up to 2 s, until an expression is true. That takes less CPU than a call
+// for each look.
 const untilScript = `return new Promise((resolve, reject) => {
 	const end = performance.now() + 2000;
 	(function look() {
@@ -299,7 +318,8 @@ const untilScript = `return new Promise((resolve, reject) => {
 	})();
 })`
 
-// until waits for an expression in the page to become true. Pages may come and go meanwhile.
+// until waits until an expression is true in the page, which may be loaded anew meanwhile. After 20 s it fails
+// the test with a message that ends in "until" and what.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
 	script := map[string]any{"script": fmt.Sprintf(untilScript, expression), "args": []any{}}
@@ -311,28 +331,32 @@ func (b *browser) until(what, expression string) {
 		}
 		if !done && time.Now().After(deadline) {
 			var page string
-			b.run(`return document.body.innerText`, &page)
-			b.t.Fatalf("no %s: %s\n%v\nThe page says:\n%.1000s", what, expression, err, page)
+			b.eval(`return document.body.innerText`, &page)
+			b.t.Fatalf("got the page\n%.1000s\n%v; want %s: gave up after 20 s of waiting until %s", page, err, expression, what)
 		}
 	}
 }
 
-// console returns what the browser has complained of since it was called last.
-func (b *browser) console() (complaints []struct{ Level, Message string }) {
+// console returns what the browser has complained about since the last call.
+func (b *browser) console() (complaints []string) {
 	b.t.Helper()
-	b.call("POST", "/se/log", map[string]string{"type": "browser"}, &complaints)
+	var entries []struct{ Level, Message string }
+	b.call("POST", "/se/log", map[string]string{"type": "browser"}, &entries)
+	for _, e := range entries {
+		complaints = append(complaints, e.Level+" "+e.Message)
+	}
 	return complaints
 }
 
-// cleanConsole fails the test if the browser complained of the page.
-func (b *browser) cleanConsole() {
+// expectCleanConsole fails the test if the browser has complained about a page.
+func (b *browser) expectCleanConsole() {
 	b.t.Helper()
-	for _, complaint := range b.console() {
-		b.t.Errorf("console: %s %s", complaint.Level, complaint.Message)
+	if complaints := b.console(); len(complaints) > 0 {
+		b.t.Errorf("got in the console\n%s\nwant nothing", strings.Join(complaints, "\n"))
 	}
 }
 
-// screenshot writes what the window shows to a file, if screenshots are wanted.
+// screenshot writes a picture of the window to a file if -screenshots is set.
 func (b *browser) screenshot(name string) {
 	b.t.Helper()
 	if *screenshots == "" {
@@ -346,9 +370,9 @@ func (b *browser) screenshot(name string) {
 	}
 }
 
-// png returns what the window shows.
-func (b *browser) png() (image []byte) {
+// png returns a picture of the window.
+func (b *browser) png() (picture []byte) {
 	b.t.Helper()
-	b.call("GET", "/screenshot", nil, &image) // comes in base64, as encoding/json takes bytes
-	return image
+	b.call("GET", "/screenshot", nil, &picture) // the answer is in base64, as encoding/json expects for bytes
+	return picture
 }
