@@ -180,7 +180,7 @@ func TestHTTPConnLimit(t *testing.T) {
 		if got := closed.Load(); got != 0 {
 			t.Errorf("%d connections were closed within 2 s, want none", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if got := closed.Load(); got != 3 {
 			t.Errorf("%d connections were closed after 2 s, want 3", got)

@@ -279,8 +279,8 @@ func (b *browser) onNewDocument(script string) {
 	}
 }
 
-// media shows the page for a media type, such as "print", and with a value of a media feature, such as "dark" of
-// "prefers-color-scheme".
+// media shows the page for a media type, such as "print", and with a value of a media feature, such as "dark"
+// of "prefers-color-scheme".
 func (b *browser) media(kind, feature, value string) {
 	b.t.Helper()
 	features := []any{map[string]string{"name": feature, "value": value}}

@@ -206,11 +206,9 @@ func (r *Room) End() {
 	s := r.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.ended.Err() == nil {
-		r.end()
-		s.ended = append(s.ended, r)
-		s.wakeLocked()
-	}
+	r.end()
+	s.ended = append(s.ended, r)
+	s.wakeLocked()
 }
 
 func (s *Store) wakeLocked() {
@@ -344,10 +342,9 @@ func (r *Room) Finish(rest func(since uint64) stream.Record) {
 		return
 	}
 	s := r.store
-	ok := s.write(r, func(since uint64) (stream.Record, bool) { return rest(since), true })
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ok && s.rooms[r.name] == r {
+	if s.write(r, func(since uint64) (stream.Record, bool) { return rest(since), true }) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		delete(s.rooms, r.name)
 	}
 }
