@@ -276,8 +276,8 @@ func (b *browser) accessibilityTree() string {
 	return texts.String()
 }
 
-// A line begins with a name if a short text and a colon stand before its text. A name has one colour. A message
-// of a person without a name has none, whatever its text, even after a reload.
+// The log sets off the name that a line begins with, in a colour of that name. A message of a person without a
+// name gets none, even if it looks like a name and a text, and even after a reload.
 func testNames(t *testing.T, driver chromedriver) {
 	ann, b := besideAnother(t, driver)
 	others := []string{"Bob: hi", "Ann the first: hi", "no name here", "https://example.org/: is an address", ": nobody", "Cléo: hi", "Bob: again"}

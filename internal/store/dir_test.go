@@ -272,6 +272,7 @@ func TestUnusableDirectory(t *testing.T) {
 // A program that uses all its descriptors can still append, again and again.
 func TestSpareDescriptor(t *testing.T) {
 	d := &open(t, t.TempDir()).dir
+	d.load("") // which must not lose the spare descriptor
 	var limit syscall.Rlimit
 	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
 	defer syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
