@@ -223,7 +223,7 @@ func TestLinesBeforeARefusal(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := startChat(t)
 			ann, bob := c.join("/ws"), c.join("/ws")
-			bob.Write(slices.Concat(wstest.Frames(2, 0x81, "a line"), []byte(test.frame), wstest.Frame(0x81, "and what is not heard any more")))
+			bob.Write(slices.Concat(wstest.Frames(2, 0x81, "a line"), []byte(test.frame), wstest.Frame(0x81, "after the broken frame")))
 			ann.ExpectLines("a line", "a line")
 			bob.ExpectLines("a line", "a line")
 			bob.ExpectClose(test.code)

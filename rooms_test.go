@@ -600,7 +600,7 @@ func TestRemoteLinesWait(t *testing.T) {
 	})
 }
 
-// When nothing holds them any more, waiting lines are said at once, even if nobody is left to hear them.
+// Waiting lines are said as soon as nothing holds them back, even if nobody is left to hear them.
 func TestWaitingLinesAreSaidAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lines, size = 900, 4096

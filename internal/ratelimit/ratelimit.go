@@ -36,8 +36,8 @@ func (l *Limiter) Delay(now time.Time) time.Duration {
 func (l *Limiter) Take() { l.next = l.next.Add(l.period) }
 
 // Handler is a slog.Handler that handles at most one record each period of its Limiter, and a burst of them
-// after a quiet time. It drops the other records. The attribute "left_out" of the next record is the number
-// of those that were dropped since the last one.
+// after a quiet time. It drops the other records, and the attribute "left_out" of the next record is their
+// number.
 //
 // Any goroutine may call its methods.
 type Handler struct {
