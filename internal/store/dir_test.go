@@ -122,6 +122,22 @@ func TestAppendsEqualOneStream(t *testing.T) {
 	}
 }
 
+// A record that does not continue what was written last is refused, and the file stays as it is.
+func TestGap(t *testing.T) {
+	d, live, other := &open(t, t.TempDir()).dir, stream.New(100), stream.New(100)
+	add(live, numbered(0, 10)...)
+	must(t, d.append("", live.Since(0), true))
+	before := allOf(live)
+	add(live, "line 10", "line 11")
+	add(other, numbered(0, 11)...)
+	for name, r := range map[string]stream.Record{"gap": live.Since(11), "overlap": live.Since(9), "epoch": other.Since(10)} {
+		if err := d.append("", r, false); !errors.Is(err, errGap) {
+			t.Errorf("%s: got error %v, want errGap", name, err)
+		}
+		wantFile(t, d.file(""), before)
+	}
+}
+
 // A program that is killed while it writes leaves a whole file behind that has all lines for which Finish has
 // returned, and no other file. The program is this test in a process that has the directory's path.
 func TestKilledWhileWriting(t *testing.T) {
