@@ -28,21 +28,20 @@ func NewFrame(opcode byte, payload []byte) *Frame {
 // TextFrame encodes lines, each ended by '\n', as a text message without the last '\n'. There must be at least
 // one line. The frame has its own copy.
 func TextFrame(lines []byte) *Frame {
-	f := new(Frame)
-	f.encode([]*Frame{{Lines: lines}}, len(lines))
+	f := &Frame{Bytes: make([]byte, 0, ws.MaxHeader+len(lines))}
+	header := f.begin(len(lines))
+	f.end(append(header, lines...), len(header))
 	return f
 }
 
-// encode makes f a text message of the lines of frames, which have size bytes. Bytes and Lines share one array:
-// Lines begins behind the header, and Bytes ends before the last line break.
-func (f *Frame) encode(frames []*Frame, size int) {
-	b := ws.AppendHeader(slices.Grow(f.Bytes[:0], ws.MaxHeader+size), websocket.TextFrame, size-1)
-	header := len(b)
-	for _, other := range frames {
-		b = append(b, other.Lines...)
-	}
-	f.Bytes, f.Lines = b[:len(b)-1], b[header:]
+// begin returns the header of a text message of lines of size bytes, in f's memory if that is large enough.
+func (f *Frame) begin(size int) []byte {
+	return ws.AppendHeader(slices.Grow(f.Bytes[:0], ws.MaxHeader+size), websocket.TextFrame, size-1)
 }
+
+// end makes f the message b, whose lines begin after the header. Bytes and Lines share b: Bytes ends before the
+// last line break.
+func (f *Frame) end(b []byte, header int) { f.Bytes, f.Lines = b[:len(b)-1], b[header:] }
 
 // Join takes the first frame off frames. It joins to it the lines of as many following frames as fit into
 // JoinLimit with it and were said at the same time. A joined frame is into, valid until into is used again.
@@ -56,7 +55,12 @@ func Join(frames []*Frame, into *Frame) (first *Frame, rest []*Frame) {
 	if n <= 1 {
 		return frames[0], frames[1:]
 	}
-	into.encode(frames[:n], size)
+	b := into.begin(size)
+	header := len(b)
+	for _, f := range frames[:n] {
+		b = append(b, f.Lines...)
+	}
+	into.end(b, header)
 	into.At = frames[0].At
 	return into, frames[n:]
 }
