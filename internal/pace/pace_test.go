@@ -106,6 +106,7 @@ func TestDue(t *testing.T) {
 		{"one lags", stalled, 1, false, 1, none, 0, 1000 * ms, true},
 		{"one has lagged for long enough", stalled, 1, false, 1, none, 1000 * ms, 1000 * ms, false},
 		{"only the writes take longer", stalled / 2, 1, false, 200_000, none, 600 * ms, 1000 * ms, false},
+		{"one lags, and little is pending", 1, 1, true, 1, none, 0, 1 * ms, true},
 		{"the latest time comes first", stalled, 1, false, 1, now.Add(300 * ms), 0, 300 * ms, true},
 		{"the latest time has passed", stalled, 1, false, 1, now.Add(300 * ms), 1000 * ms, 300 * ms, false},
 		{"the latest time comes later", stalled, 1, false, 1, now.Add(2000 * ms), 0, 1000 * ms, true},
@@ -118,5 +119,14 @@ func TestDue(t *testing.T) {
 		if got := max(due.Sub(now), 0); got != test.want || heldBack != test.heldBack {
 			t.Errorf("%s: got %v, held back %v; want %v, %v", test.name, got, heldBack, test.want, test.heldBack)
 		}
+	}
+
+	// A connection that lagged at the last look has caught up since.
+	var p Pace
+	p.FannedOut(now, 1)
+	p.SetSurvey(Survey{lagging: 1, speed: stalled})
+	p.Changed(MaxLag+1, 0)
+	if due, heldBack := p.Due(now, stalled, true, none); due.Sub(now) != ms || !heldBack {
+		t.Errorf("one has caught up: got %v, held back %v; want 1 ms, true", due.Sub(now), heldBack)
 	}
 }
