@@ -59,7 +59,8 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// When the last lagging connection has caught up, lines are no longer held back, without another look.
+// When the last lagging connection has caught up, lines are held back for 1 ms after the last fan-out at most, without
+// another look.
 func TestChanged(t *testing.T) {
 	var p Pace
 	p.FannedOut(now, 2)
@@ -68,7 +69,7 @@ func TestChanged(t *testing.T) {
 		{2 * lagging, lagging, 2}, {near, 0, 2}, {lagging, near, 1}, {near, 0, 1}, {lagging, 0, 0},
 	} {
 		p.Changed(int64(test.before), int64(test.after))
-		if _, got := p.Due(now, 1000, true, time.Time{}); got != (test.lagging > 0) {
+		if _, got := p.Due(now.Add(time.Millisecond), stalled, true, time.Time{}); got != (test.lagging > 0) {
 			t.Errorf("from a lag of %d to %d: got held back %v beside %d that lag", test.before, test.after, got, test.lagging)
 		}
 	}
