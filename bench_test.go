@@ -86,7 +86,7 @@ func (a *audience) expect(lines int) { a.left.Store(int64(lines) * int64(a.size)
 
 const lineSize = 64
 
-// hear counts the lines in a message of that many bytes.
+// hear counts the lines in a message of this size, in bytes.
 func (a *audience) hear(bytes int) {
 	if lines := (bytes + 1) / (lineSize + 1); lines > 0 && a.left.Add(-int64(lines)) == 0 {
 		a.heard <- struct{}{}
