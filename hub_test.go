@@ -196,8 +196,8 @@ func TestFloods(t *testing.T) {
 	})
 }
 
-// Twenty peers that don't read, more than half of the room, cost the others no line. They are dropped, and what they got
-// before is whole and in order.
+// Twenty peers that don't read, more than half of the room, cost the others no line. They are dropped, and what
+// they got before is whole and in order.
 func TestStuckPeersBesideReaders(t *testing.T) {
 	t.Parallel()
 	c := startChat(t)

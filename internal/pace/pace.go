@@ -50,9 +50,9 @@ const (
 	writeTime = 10 * time.Microsecond
 )
 
-// settleTime is the shortest time between two fan-outs if the first one found a connection lagging. A connection that
-// has caught up with its queue has yet to write it. Without this time a flooded room of 1,000 fills its peers' buffers,
-// and p99 latency doubles (flat-out-1000 of bench).
+// settleTime is the shortest time between two fan-outs if the first one found a connection lagging. A
+// connection that has caught up with its queue has yet to write it. Without this time a flooded room of 1,000
+// fills its peers' buffers, and p99 latency doubles (flat-out-1000 of bench).
 const settleTime = time.Millisecond
 
 // Meter measures how fast one connection reads while it lags. The zero Meter has measured nothing.

@@ -7,7 +7,8 @@
 //
 // A room's Hub hands over only the lines that are new, and never waits for the disk. [Store.Run] writes the
 // rooms in turn. It asks a Hub for the lines that the store does not have with a [Request]. A Store and its Rooms
-// decide when a room is written, and a dir reads and writes the files.
+// decide when a room is written, and a dir reads and writes the files. Another format, such as a journal, would
+// replace the dir's methods load and append.
 package store
 
 import (
