@@ -54,19 +54,30 @@ func startChromedriver(t *testing.T) chromedriver {
 	return d
 }
 
-// start starts a Chromium.
+// start starts a Chromium. On a machine that has too little of something at that moment a Chromium exits while it
+// starts ("Chrome instance exited"). That says nothing about the page, so it is started up to five times.
 func (d chromedriver) start(t *testing.T) (session string) {
 	t.Helper()
 	var created struct{ SessionID string }
-	(&browser{t: t, session: d.url}).call("POST", "/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
+	capabilities := map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{
 		"acceptInsecureCerts": true,
 		"goog:loggingPrefs":   map[string]string{"browser": "ALL"},
 		"goog:chromeOptions": map[string]any{"args": []string{
 			"--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
 			"--disable-sync", "--disable-features=BackForwardCache,SpareRendererForSitePerProcess", "--in-process-gpu", "--window-size=720,480",
 		}},
-	}}}, &created)
-	return d.url + "/session/" + created.SessionID
+	}}}
+	for try := 1; ; try++ {
+		err := (&browser{t: t, session: d.url}).try("POST", "/session", capabilities, &created)
+		if err == nil {
+			return d.url + "/session/" + created.SessionID
+		}
+		if try == 5 {
+			t.Fatal(err)
+		}
+		t.Logf("start %d of a Chromium: %v", try, err)
+		time.Sleep(time.Duration(try) * time.Second)
+	}
 }
 
 // browser is a Chromium that one test uses, and drives one of its windows at a time. A failed call fails the
