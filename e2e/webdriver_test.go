@@ -54,8 +54,8 @@ func startChromedriver(t *testing.T) chromedriver {
 	return d
 }
 
-// start starts a Chromium. On a machine that has too little of something at that moment a Chromium exits while it
-// starts ("Chrome instance exited"). That says nothing about the page, so it is started up to five times.
+// start starts a Chromium. On a busy machine one exited while it started ("Chrome instance exited"), and nobody
+// knows why. That says nothing about the page, so start tries up to five times, and the log has each failure.
 func (d chromedriver) start(t *testing.T) (session string) {
 	t.Helper()
 	var created struct{ SessionID string }
