@@ -16,13 +16,11 @@ import (
 // Limit closes connections of one server while there are more than it allows. Its method [Limit.Changed] must be
 // the server's ConnState.
 type Limit struct {
-	// Set at construction.
-	most int
-	busy time.Duration
-
 	mu sync.Mutex
 
 	// Guarded by mu.
+	most     int                        // Shut sets it to 0
+	busy     time.Duration              // Shut shortens it
 	idle     list.List                  // of counted, the one idle for longest first
 	active   list.List                  // of counted, the one active for longest first
 	elems    map[net.Conn]*list.Element // in idle or active
@@ -57,6 +55,20 @@ func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 		l.addLocked(conn, &l.active)
 	case http.StateIdle:
 		l.addLocked(conn, &l.idle)
+	}
+	l.trimLocked()
+}
+
+// Shut closes idle connections, and from then on each one that becomes idle. Those with a request in progress are
+// closed about wait later. It is for http.Server.RegisterOnShutdown: without it, Shutdown would close one
+// connection after the other, and wait up to 5 s for each TLS client that does not read the close notification.
+func (l *Limit) Shut(wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.most, l.busy = 0, wait
+	now := time.Now()
+	for elem := l.active.Front(); elem != nil; elem = elem.Next() {
+		elem.Value = counted{elem.Value.(counted).conn, now, &l.active}
 	}
 	l.trimLocked()
 }

@@ -28,6 +28,34 @@ func closed(conns []*conn) (all []int) {
 	return all
 }
 
+// After Shut, idle connections are closed at once, also one that becomes idle later. An active one is closed 1 s
+// later, even if it was active for long before.
+func TestShut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(3, 2*time.Second)
+		conns := []*conn{{}, {}, {}}
+		for _, c := range conns {
+			l.Changed(c, http.StateNew)
+		}
+		l.Changed(conns[0], http.StateIdle)
+		time.Sleep(time.Minute)
+		l.Shut(time.Second)
+		if got := closed(conns); !slices.Equal(got, []int{0}) {
+			t.Errorf("at once: closed %v, want 0", got)
+		}
+		l.Changed(conns[1], http.StateIdle)
+		time.Sleep(time.Second - 1)
+		if got := closed(conns); !slices.Equal(got, []int{0, 1}) {
+			t.Errorf("before 1 s: closed %v, want 0 and 1", got)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if got := closed(conns); !slices.Equal(got, []int{0, 1, 2}) {
+			t.Errorf("after 1 s: closed %v, want all", got)
+		}
+	})
+}
+
 // Of too many connections, the one that has been idle for longest is closed at once, and an active one when it has
 // taken its time. A hijacked connection does not count.
 func TestLimit(t *testing.T) {

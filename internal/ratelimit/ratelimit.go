@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // Limiter is a token bucket. It holds at most burst tokens, and receives one each period. Only one
@@ -56,28 +57,50 @@ type limit struct {
 	leftOut int // records dropped since the last handled one
 }
 
-// NewHandler returns a Handler that passes records on to h. It cuts a record's message to maxMessage bytes,
-// but not its attributes. From then on, only the Handler may use l.
+// NewHandler returns a Handler that passes records on to h. It cuts a record's message to maxMessage bytes as Cut
+// does, but not its attributes. From then on, only the Handler may use l.
 func NewHandler(h slog.Handler, l *Limiter, maxMessage int) Handler {
 	return Handler{h, &limit{limiter: l, maxMessage: maxMessage}}
 }
 
 // Handle implements slog.Handler.
 func (h Handler) Handle(ctx context.Context, r slog.Record) error {
-	l := h.limit
+	leftOut, ok := h.limit.take()
+	if !ok {
+		return nil
+	}
+	r.Message = Cut(r.Message, h.limit.maxMessage)
+	if leftOut > 0 {
+		r.AddAttrs(slog.Int("left_out", leftOut))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// take reports whether a record may be handled now, and how many were dropped before it.
+func (l *limit) take() (leftOut int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.limiter.Delay(time.Now()) > 0 {
 		l.leftOut++
-		return nil
+		return 0, false
 	}
 	l.limiter.Take()
-	r.Message = r.Message[:min(len(r.Message), l.maxMessage)]
-	if l.leftOut > 0 {
-		r.AddAttrs(slog.Int("left_out", l.leftOut))
-		l.leftOut = 0
+	leftOut, l.leftOut = l.leftOut, 0
+	return leftOut, true
+}
+
+// Cut returns the longest beginning of s that has at most size bytes and does not end within a rune. Otherwise the
+// rest of a rune would look like bytes that are no UTF-8. Of bytes that are no UTF-8, Cut removes at most three.
+func Cut(s string, size int) string {
+	if len(s) <= size {
+		return s
 	}
-	return h.Handler.Handle(ctx, r)
+	for end := size; end >= 0 && end > size-utf8.UTFMax; end-- {
+		if utf8.RuneStart(s[end]) {
+			return s[:end]
+		}
+	}
+	return s[:size]
 }
 
 // WithAttrs implements slog.Handler. The result shares h's limit.

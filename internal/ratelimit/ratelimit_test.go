@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -33,6 +34,37 @@ func TestLogIsBounded(t *testing.T) {
 			t.Errorf("got %q, want a record with left_out=1", got)
 		}
 	})
+}
+
+// While one record waits for the handler behind it, those that come too fast are dropped at once.
+func TestDroppingDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, out := io.Pipe()
+		log := slog.New(NewHandler(slog.NewTextHandler(out, nil), New(1, time.Minute), 200))
+		go log.Info("waits for its reader")
+		synctest.Wait()
+		log.Info("dropped")
+		in.Close()
+	})
+}
+
+// A string is cut where a rune begins. Bytes that are no UTF-8 are cut anywhere.
+func TestCut(t *testing.T) {
+	for _, test := range []struct {
+		s    string
+		size int
+		want string
+	}{
+		{"", 0, ""}, {"abc", 3, "abc"}, {"abc", 2, "ab"}, {"abc", 0, ""},
+		{"aä", 2, "a"}, {"aä", 3, "aä"}, {"aäb", 3, "aä"}, {"ä", 1, ""},
+		{"a\U0001f600", 4, "a"}, {"a\U0001f600", 2, "a"}, {"a\U0001f600b", 5, "a\U0001f600"},
+		{"a\u202eb", 3, "a"}, {"a\u202eb", 4, "a\u202e"},
+		{"\x80\x80\x80\x80\x80\x80", 5, "\x80\x80\x80\x80\x80"}, {"\xff\xff\xff", 2, "\xff\xff"}, {"\x80\x80", 1, "\x80"},
+	} {
+		if got := Cut(test.s, test.size); got != test.want {
+			t.Errorf("Cut(%+q, %d): got %+q, want %+q", test.s, test.size, got, test.want)
+		}
+	}
 }
 
 // A message is cut to 200 bytes.
