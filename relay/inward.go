@@ -59,7 +59,7 @@ func (s *session) relayIn(ctx context.Context) error {
 func (s *session) relayPeople(msg *nats.Msg) {
 	m, err := relay.Decode(msg.Data)
 	if origin := originOf(msg.Subject); err == nil && m.People != nil && origin != s.origin() {
-		s.out.send(relay.Message{Origin: origin, People: m.People})
+		s.out.send(relay.Message{Origin: origin, People: m.People, Repeated: m.Repeated})
 	}
 }
 
@@ -139,7 +139,8 @@ func (r *reader) startBacklog(ctx context.Context, cursorHeld bool) error {
 }
 
 // relay sends the chat msg and its cursor. For the chat's own messages it sends the cursor alone, after every
-// cursorEvery of them and at the end of the backlog.
+// cursorEvery of them and at the end of the backlog. It sends a whole message under the chat's origin if this
+// session has not had its lines from the chat. The chat then finds out if somebody else has published them.
 func (r *reader) relay(msg jetstream.Msg) error {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -154,7 +155,7 @@ func (r *reader) relay(msg jetstream.Msg) error {
 		r.backlog = 0
 	}
 	m := relay.Message{Cursor: &cursor, Backlog: r.backlog > 0}
-	if m.Origin = originOf(msg.Subject()); m.Origin != r.session.origin() {
+	if m.Origin = originOf(msg.Subject()); m.Origin != r.session.origin() || r.session.isUnknown(msg.Data()) {
 		m.Body = msg.Data()
 	} else if r.skipped++; r.skipped < cursorEvery && !backlogEnds {
 		return nil

@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
 	"time"
+
+	"example.com/chat/internal/logqueue"
+	"example.com/chat/internal/stopsignal"
 )
 
 const (
@@ -35,15 +36,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "relay:", err)
 		os.Exit(2)
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	if err := run(ctx, cfg); err != nil {
-		fmt.Fprintln(os.Stderr, "relay:", err)
+	log := logqueue.Start()
+	ctx, stop := context.WithCancel(context.Background())
+	stopsignal.Notify(stop)
+	if err = run(ctx, cfg); err != nil {
+		fmt.Fprintln(log, "relay:", err)
+	} else {
+		slog.Info("stopped")
+	}
+	log.Close()
+	if err != nil {
 		os.Exit(1)
 	}
-	slog.Info("stopped")
 }
 
 // run relays until ctx is done, and then returns nil. It returns an error only if waiting can't mend it.

@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,5 +83,48 @@ func TestRetryLogs(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	if len(lines) != 2 || !strings.Contains(lines[0], "reset") || !strings.Contains(lines[1], "refused") {
 		t.Errorf("got log %q, want one line for each of the two reasons", lines)
+	}
+}
+
+// A relay whose standard error was closed, as a terminal that is gone has, goes on. SIGHUP stops it with exit
+// status 0, even if it comes twice.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Close()
+	chat, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chat.Close()
+	relay := exec.Command(relayPath, "-chat", "ws://"+chat.Addr().String()+"/relay", "-listen", freeAddr(t), "-store", t.TempDir())
+	relay.Stderr = in
+	if err := relay.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { relay.Process.Kill() })
+	in.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- relay.Wait() }()
+	for range 3 { // before the relay comes again, it logs that the chat does not answer
+		chat.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
+		conn, err := chat.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	relay.Process.Signal(syscall.SIGHUP)
+	relay.Process.Signal(syscall.SIGHUP)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("got %v, want exit status 0", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Errorf("the relay still runs 30 s after SIGHUP")
 	}
 }

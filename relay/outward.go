@@ -60,8 +60,12 @@ func (s *session) maxMessage() int {
 func (s *session) receiveLines() (relay.Message, error) {
 	for {
 		m, err := s.out.receiveInTime()
-		if err != nil || len(m.Segments) > 0 {
+		if err != nil {
 			return m, err
+		}
+		if len(m.Segments) > 0 {
+			s.next.Store(max(s.next.Load(), m.Next()))
+			return m, nil
 		}
 		if m.People != nil {
 			if err := s.nats.Publish(s.jetStream.peopleSubject(s.origin()), m.Encode()); err != nil {

@@ -8,8 +8,11 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
+
+	"example.com/chat/internal/relay"
 )
 
 // session holds the relay's connections to the chat and to NATS. Any error ends the session with all of them.
@@ -23,6 +26,10 @@ type session struct {
 	// connections because the chat stops reading in while one of its rooms is slow, and lines must go out
 	// then, too.
 	out, in *chatConn
+
+	// next is the highest number of a line after lines that the chat has sent on out. relayOut sets it before
+	// it publishes them.
+	next atomic.Uint64
 }
 
 // runSession relays until ctx is done or something fails, and returns the reason. It calls up once it relays.
@@ -84,6 +91,13 @@ func (s *session) close() {
 	if s.nats != nil {
 		s.nats.Close()
 	}
+}
+
+// isUnknown reports whether a message has lines with numbers that the chat has not sent in this session.
+// These may be lines that another session has published, or lines of somebody else.
+func (s *session) isUnknown(message []byte) bool {
+	m, err := relay.DecodeLines(message)
+	return err == nil && m.Next() > max(s.next.Load(), s.out.hello.Asked)
 }
 
 // origin returns the origin of this relay's chat.

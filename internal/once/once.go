@@ -8,12 +8,16 @@
 // never came.
 package once
 
+// MaxNumber is the highest number of a sequence. A chat that says 2 million lines a second gets there after 70
+// years. Programs that read JSON numbers as floating-point numbers represent it exactly.
+const MaxNumber = 1 << 52
+
 // Mark is the highest number of a sequence that was accepted. Numbers begin at 1, so the zero Mark has
 // accepted nothing.
 type Mark uint64
 
 // Accept accepts the n numbers from first on. It returns the number of them that were accepted before. These
-// are always the first ones. first and n must be at least 1.
+// are always the first ones. first and n must be at least 1, and the last number below 1<<64 - 1.
 func (m *Mark) Accept(first, n uint64) (repeated uint64) {
 	last := first + n - 1
 	repeated = min(n, max(uint64(*m)+1, first)-first)

@@ -18,16 +18,17 @@ func TestAccept(t *testing.T) {
 		{3, 2, 20, 2, 21},                     // some again, and new ones
 		{3, 10, 2, 0, 11},                     // numbers after a gap
 		{11, 7, 2, 2, 11},                     // numbers from the gap, which are late
-		{1<<62 + 4, 1 << 62, 6, 5, 1<<62 + 5}, // large numbers again, and a new one
+		{3, 549755813892, 1, 0, 549755813892}, // numbers after a gap of 2^39
+		{4503599627370492, 4503599627370491, 6, 2, 4503599627370496}, // up to 2^52, the highest number
 	} {
 		mark := Mark(test.mark)
 		if got := mark.Accept(test.first, test.n); got != test.repeated || mark != Mark(test.want) {
 			t.Errorf("%+v: Mark: got %d repeated and mark %d", test, got, mark)
 		}
-		marks := Marks{"a": {Number: Mark(test.mark)}, "b": {Number: 5}}
-		got := marks.Accept("a", test.first, test.n, start)
-		if got != test.repeated || marks["a"] != (OriginMark{Mark(test.want), 1_000_000}) || marks["b"].Number != 5 {
-			t.Errorf("%+v: Marks: got %d repeated and %v", test, got, marks)
+		marks := Marks{"a": {Mark(test.mark), 999_999}, "b": {Number: 5}}
+		got, ok := marks.Accept("a", test.first, test.n, start)
+		if got != test.repeated || !ok || marks["a"] != (OriginMark{Mark(test.want), 1_000_000}) || marks["b"].Number != 5 {
+			t.Errorf("%+v: Marks: got %d repeated, accepted %v, and %v", test, got, ok, marks)
 		}
 	}
 }

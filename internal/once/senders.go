@@ -70,6 +70,9 @@ func (s *Senders) Join(id string, acked uint64) *Session {
 	return &Session{senders: s, sender: joined, last: uint64(joined.acked), ackSent: joined.acked}
 }
 
+// Len returns the number of senders.
+func (s *Senders) Len() int { return len(s.byID) }
+
 // Leave removes the connection. Receive must not be called after it.
 func (x *Session) Leave() {
 	left := x.sender

@@ -76,6 +76,9 @@ func (p *Lines) LocalFull() bool { return p.size > Enough }
 // RemoteFull reports whether too many remote lines are pending. Then the relay must wait.
 func (p *Lines) RemoteFull() bool { return p.remoteSize > maxRemote }
 
+// RemoteSize returns the number of bytes that the remote lines take.
+func (p *Lines) RemoteSize() int { return p.remoteSize }
+
 // Full reports whether local and remote lines together fill a flush.
 func (p *Lines) Full() bool { return p.size+p.remoteSize > Enough }
 
@@ -91,26 +94,30 @@ func (p *Lines) Local() []byte { return slices.Concat(p.local...) }
 
 // Take returns the frames of the next flush. Frames of connections come first. Then come parts of other chats,
 // until these have more than Enough bytes. Take accepts their lines in marks. It leaves out lines that marks
-// had accepted before, and returns their number.
+// had accepted before, and lines with numbers that marks refuse, and returns how many of each there were.
 //
 // The slice is valid until Done. The caller must call Done before the next Add. The frames stay valid.
-func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, repeated uint64) {
+func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, repeated, refused uint64) {
 	for size := 0; len(p.remote) > 0 && size <= Enough; {
 		part := p.remote[0]
 		p.remote[0] = Part{} // lets the frame be collected before the array is
 		p.remote = p.remote[1:]
 		p.remoteSize -= part.cost()
-		known := marks.Accept(part.Origin, part.First, part.Count, now)
+		known, ok := marks.Accept(part.Origin, part.First, part.Count, now)
 		if part.Frame == nil {
 			continue
 		}
 		size += len(part.Frame.Lines)
+		if !ok {
+			refused += part.Count
+			continue
+		}
 		repeated += known
 		if rest := part.Frame.WithoutLines(known); rest != nil {
 			p.frames = append(p.frames, rest)
 		}
 	}
-	return p.frames, repeated
+	return p.frames, repeated, refused
 }
 
 // Done removes the frames that Take has returned.

@@ -69,13 +69,15 @@ func TestTake(t *testing.T) {
 		remote   []Part
 		want     string // the frames after those of the local lines; "|" ends a frame
 		repeated uint64
+		refused  uint64
 		mark     once.Mark // 3 before
 	}{
-		{"only local lines", nil, "", 0, 3},
-		{"new lines", []Part{remote(4, "d\n"), remote(5, "e\nf\n")}, "d\n|e\nf\n|", 0, 6},
-		{"repeated lines", []Part{remote(1, "x\ny\n"), remote(3, "z\nd\n")}, "d\n|", 3, 4},
-		{"lines with a gap before them", []Part{remote(10, "d\n"), remote(7, "e\n")}, "d\n|", 1, 10},
-		{"marks", []Part{remote(2, ""), remote(9, ""), remote(8, "x\n")}, "", 1, 9},
+		{"only local lines", nil, "", 0, 0, 3},
+		{"new lines", []Part{remote(4, "d\n"), remote(5, "e\nf\n")}, "d\n|e\nf\n|", 0, 0, 6},
+		{"repeated lines", []Part{remote(1, "x\ny\n"), remote(3, "z\nd\n")}, "d\n|", 3, 0, 4},
+		{"lines with a gap before them", []Part{remote(10, "d\n"), remote(7, "e\n")}, "d\n|", 1, 0, 10},
+		{"marks", []Part{remote(2, ""), remote(9, ""), remote(8, "x\n")}, "", 1, 0, 9},
+		{"numbers that no chat has", []Part{remote(1<<62, "x\ny\n"), remote(1<<62, ""), remote(4, "d\n")}, "d\n|", 0, 2, 4},
 	} {
 		var p Lines
 		marks := once.Marks{"other": {Number: 3}}
@@ -85,13 +87,14 @@ func TestTake(t *testing.T) {
 		}
 		p.Add(stream.TextFrame([]byte("b\nc\n")), 4)
 		before := fmt.Sprint(marks["other"].Number, Count(p.Frames()))
-		frames, repeated := p.Take(marks, time.Now())
+		frames, repeated, refused := p.Take(marks, time.Now())
 		got := ""
 		for _, f := range frames {
 			got += string(f.Lines) + "|"
 		}
-		if want := "a\n|b\nc\n|" + test.want; got != want || string(p.Local()) != "a\nb\nc\n" || repeated != test.repeated || marks["other"].Number != test.mark {
-			t.Errorf("%s: got %q, local lines %q, %d repeated, mark %d; want %q, %d, %d", test.name, got, p.Local(), repeated, marks["other"].Number, want, test.repeated, test.mark)
+		if want := "a\n|b\nc\n|" + test.want; got != want || string(p.Local()) != "a\nb\nc\n" || repeated != test.repeated || refused != test.refused || marks["other"].Number != test.mark {
+			t.Errorf("%s: got %q, local lines %q, %d repeated, %d refused, mark %d; want %q, %d, %d, %d",
+				test.name, got, p.Local(), repeated, refused, marks["other"].Number, want, test.repeated, test.refused, test.mark)
 		}
 		if p.Done(); before != "3 3" || !p.Empty() || p.Full() || p.Size() != 0 || len(p.Frames()) != 0 || p.Local() != nil {
 			t.Errorf("%s: got mark and local lines %s before the flush, and %+v after it; want 3 3, and nothing", test.name, before, p)

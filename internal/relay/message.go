@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"example.com/chat/internal/lines"
+	"example.com/chat/internal/once"
 )
 
 // OriginHeader is the Origin header of a relay's handshake. A browser never sends it, so a page that can
@@ -27,6 +28,11 @@ type Message struct {
 	Hello  *Hello         `json:"hello,omitempty"`
 	Ask    *Ask           `json:"ask,omitempty"`
 	People map[string]int `json:"people,omitzero"` // number of connections by room; empty rooms are left out
+
+	// Repeated comes with People. By origin, it has the highest line number that the chat knows, of the
+	// origins whose last lines it took for repetitions. An origin that has not given out that number finds
+	// out here.
+	Repeated map[string]uint64 `json:"repeated,omitempty"`
 
 	// First is the number of the first line in Body, and Segments assign these lines to rooms.
 	First    uint64    `json:"first,omitempty"`
@@ -83,11 +89,11 @@ func (m Message) Encode() []byte {
 }
 
 const (
-	// maxNumber is the highest number of a first line. No chat gets there, and sums of such numbers don't
-	// overflow.
-	maxNumber = 1 << 62
+	// maxNumber is the highest number in a message: of a line, of the line after the last one, or of the line
+	// that a relay asks for. So a relay can ask for the line after any that it can decode.
+	maxNumber = once.MaxNumber
 
-	// maxPeople is the largest number of people that a chat may report for a room, for the same reason.
+	// maxPeople is the largest number of people that a chat may report for a room, so that sums don't overflow.
 	maxPeople = 1 << 30
 )
 
@@ -104,7 +110,7 @@ func Decode(b []byte) (m Message, err error) {
 		return m, fmt.Errorf("%w: %w", errMessage, err)
 	}
 	m.Body = body
-	if m.First > maxNumber || m.Ask != nil && m.Ask.From > maxNumber {
+	if m.First > maxNumber || m.Ask != nil && m.Ask.From > maxNumber || m.Hello != nil && m.Hello.Asked > maxNumber {
 		return m, errNumber
 	}
 	for _, n := range m.People {
@@ -115,12 +121,15 @@ func Decode(b []byte) (m Message, err error) {
 	return m, nil
 }
 
-// DecodeLines decodes b, and checks that it has at least one line and that its segments cover exactly its lines.
-// The message's Body aliases b.
+// DecodeLines decodes b, and checks that it has at least one line, that its segments cover exactly its lines,
+// and that the numbers of its lines are in range. The message's Body aliases b.
 func DecodeLines(b []byte) (m Message, err error) {
 	m, err = Decode(b)
 	if err == nil && !m.hasLines() {
 		err = errLines
+	}
+	if err == nil && m.Next() > maxNumber {
+		err = errNumber
 	}
 	return m, err
 }

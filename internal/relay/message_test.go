@@ -13,8 +13,9 @@ import (
 var messages = []Message{
 	{},
 	{Hello: &Hello{Origin: "A", Asked: 7, Cursor: Cursor{9, 3}, Backlog: true}},
-	{Ask: &Ask{From: 1 << 62, Limit: -1}},
+	{Ask: &Ask{From: 1 << 52, Limit: -1}},
 	{People: map[string]int{"": 1, "lobby": 1 << 30}},
+	{Origin: "A", People: map[string]int{"": 1}, Repeated: map[string]uint64{"B": 1<<64 - 1}},
 	{Origin: "A", People: map[string]int{}}, // which is not the same as nil
 	{Origin: "A", Cursor: &Cursor{1<<64 - 1, -1}, Backlog: true, Body: []byte("{}\nx\n")},
 	{First: 1, Segments: []Segment{{"", 2, -1}, {"a room", 1, 1<<63 - 1}}, Body: []byte("one\n\n \xff\x00{}\r\n")},
@@ -36,8 +37,9 @@ func TestDecode(t *testing.T) {
 	one, two := `{"first":1,"said":[{"lines":1}]}`, `{"first":1,"said":[{"lines":2}]}`
 	for accepts, messages := range [][]string{
 		{ // neither
-			"", "\n", "{", "[]", `"{}"`, "1", `{"ask":{"from":4611686018427387905}}`,
-			`{"first":-1,"said":[{"lines":1}]}` + "\nx\n", `{"first":4611686018427387905,"said":[{"lines":1}]}` + "\nx\n",
+			"", "\n", "{", "[]", `"{}"`, "1", `{"ask":{"from":4503599627370497}}`, `{"ask":{"from":4611686018427387904}}`, `{"ask":{"from":18446744073709551616}}`, `{"ask":{"from":1e3}}`,
+			`{"first":-1,"said":[{"lines":1}]}` + "\nx\n", `{"first":4503599627370497,"said":[{"lines":1}]}` + "\nx\n",
+			`{"first":18446744073709551615,"said":[{"lines":1}]}` + "\nx\n", `{"hello":{"origin":"A","asked":4503599627370497}}`,
 			`{"people":{"":0}}`, `{"people":{"":-1}}`, `{"people":{"":1,"a":1073741825}}`, `{"people":{"":1e30}}`,
 		},
 		{ // Decode
@@ -45,9 +47,11 @@ func TestDecode(t *testing.T) {
 			one, one + "\n", one + "\nx", one + "\nx\ny", one + "\nx\ny\n", two + "\nx\n",
 			`{"first":1,"said":[{"lines":1},{"lines":1}]}` + "\nx\n", `{"first":1,"said":[{"lines":1},{"lines":0}]}` + "\nx\n",
 			`{"first":1,"said":[{"lines":2},{"lines":-1}]}` + "\nx\n", `{"said":[{"lines":1}]}` + "\nx\n", // numbers begin at 1
+			`{"first":4503599627370496,"said":[{"lines":1}]}` + "\nx\n", // a relay could not ask for the next line
+			`{"first":4503599627370494,"said":[{"lines":3}]}` + "\nx\ny\nz\n",
 			`{"first":1,"said":[{"lines":9223372036854775807},{"lines":-9223372036854775806}]}` + "\nx\n",
 		},
-		{one + "\n\n", two + "\nx\n\n"}, // both
+		{one + "\n\n", two + "\nx\n\n", `{"first":4503599627370494,"said":[{"lines":2}]}` + "\nx\ny\n"}, // both
 	} {
 		for _, b := range messages {
 			_, err := Decode([]byte(b))

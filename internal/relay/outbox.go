@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"math"
 	"sort"
@@ -33,7 +34,13 @@ const (
 	timePrecision = 1000
 )
 
+// ErrOrigin is the error of an [Outbox.Read] for an origin that the outbox has given up.
+var ErrOrigin = errors.New("the chat has a new origin")
+
 // Outbox holds the local lines of all rooms for the relay, and numbers them from 1. Any goroutine may use it.
+//
+// The numbers belong to an origin, which names the chat. The Outbox gives up its origin when it finds that
+// somebody else has numbered lines of it ([Outbox.Disown]), or when the numbers end.
 //
 // A relay that asks for a number has put all lines before it into the JetStream stream. So the numbers have
 // three ranges:
@@ -45,6 +52,7 @@ const (
 // At all times settled <= asked <= next and counted <= next.
 type Outbox struct {
 	mu      sync.Mutex
+	origin  string
 	entries []entry   // oldest first, without gaps; the last one ends before next
 	size    int       // cost of the entries
 	next    uint64    // number of the next line
@@ -72,15 +80,15 @@ type entry struct {
 func (e entry) next() uint64 { return e.first + uint64(e.segment.Lines) }
 func (e entry) cost() int    { return len(e.text) + entryCost }
 
-// NewOutbox returns an empty Outbox.
-func NewOutbox() *Outbox { return &Outbox{next: 1, asked: 1} }
+// NewOutbox returns an empty Outbox with an origin of its own.
+func NewOutbox() *Outbox { return &Outbox{origin: rand.Text(), next: 1, asked: 1} }
 
-// Snapshot returns a message with all lines in the outbox, and the highest number that a relay has asked for.
-// If there are no lines, the message has only the number of the next one.
+// Snapshot returns a message with the origin and all lines in the outbox, and the highest number that a relay
+// has asked for. If there are no lines, the message has the number of the next one.
 func (o *Outbox) Snapshot() (held Message, asked uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	held.First = o.next
+	held.Origin, held.First = o.origin, o.next
 	if len(o.entries) > 0 {
 		held.First = o.entries[0].first
 	}
@@ -90,38 +98,51 @@ func (o *Outbox) Snapshot() (held Message, asked uint64) {
 	return held, o.asked
 }
 
-// RestoreOutbox returns an Outbox that continues from a Snapshot, or an error if the arguments are not one. The
-// Outbox keeps held.Body.
+// RestoreOutbox returns an Outbox that continues from a Snapshot, or an error if the arguments are not one.
+// If the numbers are higher than numbers may be, the Outbox has a new origin. The Outbox keeps held.Body.
 func RestoreOutbox(held Message, asked uint64) (*Outbox, error) {
 	if empty := len(held.Segments) == 0 && len(held.Body) == 0; !empty && !held.hasLines() {
 		return nil, errLines
 	}
-	if held.First < 1 || held.First > maxNumber || asked < 1 || asked > held.Next() {
+	if held.First < 1 || held.Next() < held.First || asked < 1 || asked > held.Next() {
 		return nil, errors.New("a number is out of range")
 	}
-	o := &Outbox{next: held.First, asked: asked}
+	o := &Outbox{origin: held.Origin, next: held.First, asked: asked}
 	text := held.Body
 	for _, segment := range held.Segments {
 		var part []byte
 		part, text = lines.Cut(text, segment.Lines)
 		o.addLocked(segment, part)
 	}
+	if o.next > maxNumber {
+		o.asked = max(o.asked, held.First) // a gap before the lines may be as large as the numbers
+		o.renameLocked()
+	}
 	return o, nil
 }
 
-// Add adds lines of a room, each ended by '\n', and returns the number of the first one. The outbox keeps
-// text, which must not change afterwards.
-func (o *Outbox) Add(room string, text []byte, at time.Time) (first uint64) {
+// Add adds lines of a room, each ended by '\n'. It returns the origin and the number of the first line. The
+// outbox keeps text, which must not change afterwards.
+func (o *Outbox) Add(room string, text []byte, at time.Time) (origin string, first uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	segment := Segment{room, lines.Count(text), at.UnixMilli()}
+	if o.next+uint64(segment.Lines) > maxNumber {
+		o.renameLocked()
+	}
 	first = o.next
-	o.addLocked(Segment{room, lines.Count(text), at.UnixMilli()}, text)
+	o.addLocked(segment, text)
 	o.trimLocked()
+	o.wakeLocked()
+	return o.origin, first
+}
+
+// wakeLocked ends the wait of every Read.
+func (o *Outbox) wakeLocked() {
 	if o.added != nil {
 		close(o.added)
 		o.added = nil
 	}
-	return first
 }
 
 func (o *Outbox) addLocked(segment Segment, text []byte) {
@@ -157,19 +178,55 @@ func (o *Outbox) trimLocked() {
 	o.entries = o.entries[n:]
 }
 
+// Disown gives up the outbox's origin if it is the given one, and next is above the number of the next line.
+// Next is the number after a line that is said to be of this origin. This outbox has not given out such a
+// number, so the line is forged, or the chat was restored from an old copy. Other chats would take the next
+// lines for repetitions.
+//
+// Disown then returns true, and the number of the last line of the former origin. The lines that a relay has
+// not asked for go out under the new origin, with new numbers from 1.
+func (o *Outbox) Disown(origin string, next uint64) (last uint64, disowned bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if origin != o.origin || next <= o.next {
+		return 0, false
+	}
+	last = o.next - 1
+	o.renameLocked()
+	return last, true
+}
+
+// renameLocked gives the outbox a new origin. It drops the lines before asked, because other chats would say
+// them twice, and lowers all numbers so that asked becomes 1. So lost lines remain a gap.
+func (o *Outbox) renameLocked() {
+	lowered := o.asked - 1
+	o.settled = o.asked
+	o.trimLocked()
+	if len(o.entries) > 0 && o.entries[0].first < o.asked {
+		cut := o.entries[0].from(o.asked)
+		o.size -= len(o.entries[0].text) - len(cut.text)
+		o.entries[0] = cut
+	}
+	for i := range o.entries {
+		o.entries[i].first -= lowered
+	}
+	o.counted = max(o.counted, o.asked) - lowered
+	o.next -= lowered
+	o.origin, o.asked, o.settled, o.past = rand.Text(), 1, 0, nil
+	o.wakeLocked()
+}
+
 // Read returns a message with the lines that ask asks for. If the outbox has none of them yet, Read returns a
-// channel instead, which is closed when that may have changed.
+// channel instead, which is closed when that may have changed. It returns ErrOrigin if origin, to whose
+// numbers ask refers, is not the outbox's. The caller must have called Disown for ask.From.
 //
 // A line that a relay asks for is lost if the outbox no longer holds it. Read returns the number of lines
 // that were found to be lost, and counts each of them once.
-func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
+func (o *Outbox) Read(origin string, ask Ask) (m Message, lost uint64, added <-chan struct{}, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if ask.From > o.next {
-		// The chat was restored from an old copy, and the relay has other lines under the numbers before
-		// ask.From. So the held lines are lost.
-		lost = o.next - o.asked
-		o.entries, o.size, o.next = nil, 0, ask.From
+	if origin != o.origin || ask.From > o.next { // the second means a number of another origin, too
+		return m, 0, nil, ErrOrigin
 	}
 	o.asked = max(o.asked, ask.From)
 
@@ -178,7 +235,7 @@ func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
 		if o.added == nil {
 			o.added = make(chan struct{})
 		}
-		return m, lost, o.added
+		return m, 0, o.added, nil
 	}
 	m.First = max(ask.From, o.entries[i].first)
 	from := max(ask.From, o.counted)
@@ -194,7 +251,7 @@ func (o *Outbox) Read(ask Ask) (m Message, lost uint64, added <-chan struct{}) {
 			break
 		}
 	}
-	return m, lost, nil
+	return m, lost, nil, nil
 }
 
 // from returns e without the lines before number.
@@ -236,11 +293,19 @@ func (s Segment) includes(other Segment) bool {
 	return s.Room == other.Room && other.At-s.At < timePrecision && other.At >= s.At
 }
 
-// Asked returns the highest number that a relay has asked for. Every line before it is in the JetStream stream.
-func (o *Outbox) Asked() uint64 {
+// Asked returns the origin, and the highest number that a relay has asked for. Every line before that number
+// is in the JetStream stream.
+func (o *Outbox) Asked() (origin string, asked uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.asked
+	return o.origin, o.asked
+}
+
+// Origin returns the origin of the next line.
+func (o *Outbox) Origin() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.origin
 }
 
 // Unasked returns the number of lines that may not be in the JetStream stream.

@@ -44,6 +44,14 @@ func (s *Server) serveConn(ctx context.Context, socket *websocket.Conn) {
 	s.counters.Relays.Add(1)
 	defer s.counters.Relays.Add(-1)
 
+	hello := s.hello()
+	for !s.isMarked(hello.Origin) {
+		if s.markRenamed(ctx) != nil {
+			return
+		}
+		hello = s.hello()
+	}
+
 	// The first of read and write to end cancels ctx, which ends the other one. The deadline ends a write to
 	// a relay that does not read, for which Close would wait.
 	ctx, cancel := context.WithCancel(ctx)
@@ -51,11 +59,11 @@ func (s *Server) serveConn(ctx context.Context, socket *websocket.Conn) {
 	asks := make(chan relay.Ask)
 	var writing sync.WaitGroup
 	writing.Go(func() {
-		s.write(ctx, socket, asks)
+		s.write(ctx, socket, hello, asks)
 		cancel()
 		socket.Close() // ends read
 	})
-	if err := s.read(ctx, socket, asks); ctx.Err() == nil && !errors.Is(err, io.EOF) {
+	if err := s.read(ctx, socket, hello.Origin, asks); ctx.Err() == nil && !errors.Is(err, io.EOF) && err != relay.ErrOrigin {
 		s.log.Warn("connection to a relay closed", "err", shorten(err.Error()))
 	}
 	cancel()
@@ -63,11 +71,11 @@ func (s *Server) serveConn(ctx context.Context, socket *websocket.Conn) {
 	writing.Wait()
 }
 
-// read processes the relay's messages, and passes its asks to write. It returns the error that ends the
-// connection.
-func (s *Server) read(ctx context.Context, socket *websocket.Conn, asks chan<- relay.Ask) error {
+// read processes the messages of a relay that knows this chat as origin, and passes its asks to write. It
+// returns the error that ends the connection.
+func (s *Server) read(ctx context.Context, socket *websocket.Conn, origin string, asks chan<- relay.Ask) error {
 	socket.MaxPayloadBytes = maxMessage
-	held := make(backlog)
+	held := &backlog{rooms: make(map[string]*roomBacklog)}
 	for {
 		var b []byte
 		if err := websocket.Message.Receive(socket, &b); err != nil {
@@ -77,6 +85,9 @@ func (s *Server) read(ctx context.Context, socket *websocket.Conn, asks chan<- r
 		switch {
 		case err != nil:
 		case m.Ask != nil:
+			if err = s.compare(origin, m.Ask.From, "an ask of a relay"); err != nil {
+				break
+			}
 			select {
 			case asks <- *m.Ask:
 			case <-ctx.Done():
@@ -84,6 +95,7 @@ func (s *Server) read(ctx context.Context, socket *websocket.Conn, asks chan<- r
 			}
 		case m.People != nil:
 			s.setPeople(m.Origin, m.People)
+			err = s.compare(origin, m.Repeated[origin]+1, "a report of another chat") // a number of 1<<64 - 1 is none
 		case m.Cursor != nil:
 			err = s.receive(ctx, m, held)
 		default:
@@ -95,9 +107,9 @@ func (s *Server) read(ctx context.Context, socket *websocket.Conn, asks chan<- r
 	}
 }
 
-// write sends the relay a hello, its answers, and the people of this chat, until a write fails or ctx is done.
-// At the end of ctx it reports that this chat has no people.
-func (s *Server) write(ctx context.Context, socket *websocket.Conn, asks <-chan relay.Ask) {
+// write sends the relay hello, its answers, and the people of this chat, until a write fails, ctx is done, or
+// this chat has another origin than in hello. At the end of ctx it reports that this chat has no people.
+func (s *Server) write(ctx context.Context, socket *websocket.Conn, hello *relay.Hello, asks <-chan relay.Ask) {
 	send := func(m relay.Message) error { return websocket.Message.Send(socket, m.Encode()) }
 	people := time.NewTicker(peoplePeriod)
 	defer people.Stop()
@@ -106,7 +118,7 @@ func (s *Server) write(ctx context.Context, socket *websocket.Conn, asks <-chan 
 		added <-chan struct{} // closed when ask may have an answer; nil while it has one, or there is no ask
 		sent  presence        // the last report of people
 	)
-	for err := send(relay.Message{Hello: s.hello()}); err == nil; {
+	for err := send(relay.Message{Hello: hello}); err == nil; {
 		select {
 		case ask = <-asks:
 			ask.Limit = max(0, min(ask.Limit, maxAnswer))
@@ -114,14 +126,17 @@ func (s *Server) write(ctx context.Context, socket *websocket.Conn, asks <-chan 
 		case now := <-people.C:
 			if counts := s.chat.People(); !maps.Equal(counts, sent.people) || now.Sub(sent.at) >= peopleRepeat {
 				sent = presence{counts, now}
-				err = send(relay.Message{People: counts})
+				err = send(relay.Message{People: counts, Repeated: s.repeatedMarks(now)})
 			}
 			continue
 		case <-ctx.Done():
 			send(relay.Message{People: map[string]int{}})
 			return
 		}
-		m, lost, wait := s.outbox.Read(ask)
+		m, lost, wait, renamed := s.outbox.Read(hello.Origin, ask)
+		if renamed != nil {
+			return // the relay connects again, and learns the new origin
+		}
 		if lost > 0 {
 			s.counters.RelayLost.Add(int64(lost))
 			s.log.Warn("relay too late: lines dropped from the outbox", "lines", lost)
@@ -134,9 +149,10 @@ func (s *Server) write(ctx context.Context, socket *websocket.Conn, asks <-chan 
 
 // hello returns the first message to a relay, which tells it where to continue.
 func (s *Server) hello() *relay.Hello {
+	origin, asked := s.outbox.Asked()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &relay.Hello{Origin: s.origin, Asked: s.outbox.Asked(), Cursor: s.cursor, Backlog: s.wantsBacklog}
+	return &relay.Hello{Origin: origin, Asked: asked, Cursor: s.cursor, Backlog: s.wantsBacklog}
 }
 
 // presence is a chat's report of its people.
@@ -147,12 +163,28 @@ type presence struct {
 
 // setPeople records the people of another chat.
 func (s *Server) setPeople(origin string, people map[string]int) {
-	if origin == s.origin {
+	if origin == s.outbox.Origin() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.people[origin] = presence{people, time.Now()}
+}
+
+// repeatedMarks returns the marks of the origins whose last message, in the last peopleExpire, had repeated
+// lines.
+func (s *Server) repeatedMarks(now time.Time) map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	marks := make(map[string]uint64)
+	for origin, mark := range s.repeated {
+		if now.Sub(time.UnixMilli(mark.At)) > peopleExpire {
+			delete(s.repeated, origin)
+			continue
+		}
+		marks[origin] = uint64(mark.Number)
+	}
+	return marks
 }
 
 // remotePeople forgets the chats that have been silent for peopleExpire. It returns the number of people at

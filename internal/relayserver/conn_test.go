@@ -81,7 +81,7 @@ func TestAnswersAreLimited(t *testing.T) {
 	})
 }
 
-// Only a client with a relay's Origin may connect, so no page in a browser can.
+// Only a client with a relay's Origin may connect, so no page in a browser can. Its handshake has no body.
 func TestOnlyRelaysConnect(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
 		for _, test := range []struct {
@@ -93,6 +93,8 @@ func TestOnlyRelaysConnect(t *testing.T) {
 			{"/relay", "Origin: http://chat\r\n", 403}, {"/relay", "Origin: http://localhost\r\n", 403},
 			{"/relay", "Origin: relay://relay/\r\n", 403}, {"/relay", "Origin: RELAY://RELAY\r\n", 403},
 			{"/relay", "Origin: http://chat\r\nOrigin: relay://relay\r\n", 403},
+			{"/relay", "Origin: relay://relay\r\nContent-Length: 5\r\n", 403}, // the body would be read as frames
+			{"/relay", "Origin: relay://relay\r\nTransfer-Encoding: chunked\r\n", 403},
 			{"/", "Origin: relay://relay\r\n", 404}, {"/ws", "Origin: relay://relay\r\n", 404},
 		} {
 			conn := h.listener.(wstest.Listener).Dial(t)
@@ -164,21 +166,25 @@ func TestHostileMessages(t *testing.T) {
 	}
 	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli() // in a bubble
 	for name, messages := range map[string][]relay.Message{
-		"numbers up to the end":    {strange("x", most-1, 1, "", now, "a", "b", "c"), strange("x", most, 1, "", now, "a"), strange("x", 1, 1, "", now, "a")},
-		"the last number":          {strange("x", most, most, "", now, "a"), strange("x", most, most, "", now, "a", "b")},
-		"the middle":               {strange("x", 1<<63-1, 1, "", now, "a", "b"), strange("x", 1<<63, 1, "", now, "a", "b")},
-		"the highest number":       {strange("x", 1<<62, 1, "", now, "a", "b"), {Ask: &relay.Ask{From: 1 << 62, Limit: 1}}},
-		"backwards":                {strange("x", 1<<40, 1, "", now, "a"), strange("x", 1, 1, "", now, "a", "b")},
-		"the chat's own origin":    {strange("OWN", 1<<40, 1, "", now, "a"), {Hello: &relay.Hello{Origin: "OWN", Asked: most}}},
-		"no origin":                {strange("", 1, 1, "", now, "a")},
-		"strange rooms":            {strange("x", 1, 1, "../x", now, "a"), strange("x", 2, 1, "A\x00\n", now, "a"), strange("x", 3, 1, strings.Repeat("x", 1000), now, "a")},
-		"strange times":            {strange("x", 1, 1, "", least, "a"), strange("x", 2, 1, "", -1, "a"), strange("x", 3, 1, "", 0, "a"), strange("x", 4, 1, "", 1<<63-1, "a")},
-		"a backlog without an end": {{Backlog: true, Cursor: new(relay.Cursor)}, {Origin: "x", Cursor: &relay.Cursor{Seq: most}, Backlog: true}},
-		"nothing":                  {{Cursor: &relay.Cursor{Seq: most, Time: least}}, {First: most}},
-		"people":                   {{Origin: "x", People: map[string]int{"": -5, "../x": 1}}},
-		"too many people":          {{Origin: "y", People: map[string]int{"": 1<<63 - 1}}},
-		"asks":                     {{Ask: &relay.Ask{Limit: least}}, {Ask: &relay.Ask{From: 0, Limit: 1<<63 - 1}}, {Ask: &relay.Ask{From: 2, Limit: -1}}},
-		"an ask far ahead":         {{Ask: &relay.Ask{From: most, Limit: 1}}},
+		"numbers up to the end":     {strange("x", most-1, 1, "", now, "a", "b", "c"), strange("x", most, 1, "", now, "a"), strange("x", 1, 1, "", now, "a")},
+		"the last number":           {strange("x", most, most, "", now, "a"), strange("x", most, most, "", now, "a", "b")},
+		"the middle":                {strange("x", 1<<63-1, 1, "", now, "a", "b"), strange("x", 1<<63, 1, "", now, "a", "b")},
+		"the highest number":        {strange("x", 1<<52, 1, "", now, "a", "b"), {Ask: &relay.Ask{From: 1 << 52, Limit: 1}}},
+		"a number above it":         {strange("x", 1<<62, 1, "", now, "a", "b"), {Ask: &relay.Ask{From: 1 << 62, Limit: 1}}},
+		"an ask for a line to come": {{Ask: &relay.Ask{From: 2, Limit: 1}}},
+		"a report of repetitions":   {{Origin: "x", People: map[string]int{}, Repeated: map[string]uint64{"OWN": 7, "x": most}}},
+		"overflowing repetitions":   {{Origin: "x", People: map[string]int{}, Repeated: map[string]uint64{"OWN": most}}},
+		"backwards":                 {strange("x", 1<<40, 1, "", now, "a"), strange("x", 1, 1, "", now, "a", "b")},
+		"the chat's own origin":     {strange("OWN", 1<<40, 1, "", now, "a"), {Hello: &relay.Hello{Origin: "OWN", Asked: most}}},
+		"no origin":                 {strange("", 1, 1, "", now, "a")},
+		"strange rooms":             {strange("x", 1, 1, "../x", now, "a"), strange("x", 2, 1, "A\x00\n", now, "a"), strange("x", 3, 1, strings.Repeat("x", 1000), now, "a")},
+		"strange times":             {strange("x", 1, 1, "", least, "a"), strange("x", 2, 1, "", -1, "a"), strange("x", 3, 1, "", 0, "a"), strange("x", 4, 1, "", 1<<63-1, "a")},
+		"a backlog without an end":  {{Backlog: true, Cursor: new(relay.Cursor)}, {Origin: "x", Cursor: &relay.Cursor{Seq: most}, Backlog: true}},
+		"nothing":                   {{Cursor: &relay.Cursor{Seq: most, Time: least}}, {First: most}},
+		"people":                    {{Origin: "x", People: map[string]int{"": -5, "../x": 1}}},
+		"too many people":           {{Origin: "y", People: map[string]int{"": 1<<63 - 1}}},
+		"asks":                      {{Ask: &relay.Ask{Limit: least}}, {Ask: &relay.Ask{From: 0, Limit: 1<<63 - 1}}, {Ask: &relay.Ask{From: 2, Limit: -1}}},
+		"an ask far ahead":          {{Ask: &relay.Ask{From: most, Limit: 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, Options{}, func(t *testing.T, h *harness) {
@@ -186,9 +192,16 @@ func TestHostileMessages(t *testing.T) {
 				hostile.discard()
 				for _, m := range messages {
 					m.Origin = strings.Replace(m.Origin, "OWN", other.hello.Origin, 1)
+					if n, ok := m.Repeated["OWN"]; ok {
+						m.Repeated[other.hello.Origin] = n
+					}
 					websocket.Message.Send(hostile.socket, m.Encode())
 				}
 				time.Sleep(3 * time.Second)
+				if h.server.outbox.Origin() != other.hello.Origin {
+					other.discard()
+					other = h.connect()
+				}
 				if n := h.remotePeople.Load().(map[string]int)[""]; n != 0 {
 					t.Errorf("got %d people at other chats, want none", n)
 				}
@@ -202,7 +215,7 @@ func TestHostileMessages(t *testing.T) {
 				}
 				other.discard()
 				h.stop()
-				if restored := New(h, Options{Saved: h.server.Snapshot()}); restored.origin != h.server.origin {
+				if restored := New(h, Options{Saved: h.server.Snapshot()}); restored.outbox.Origin() != h.server.outbox.Origin() {
 					t.Error("the snapshot is not used")
 				}
 			})

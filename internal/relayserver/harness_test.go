@@ -80,8 +80,8 @@ func (h *harness) Deliver(ctx context.Context, p Part) error {
 	if h.marks[p.Room] == nil {
 		h.marks[p.Room] = marks
 	}
-	repeated := h.marks[p.Room].Accept(p.Origin, p.First, p.Count, time.Now())
-	if p.Text != nil {
+	repeated, ok := h.marks[p.Room].Accept(p.Origin, p.First, p.Count, time.Now())
+	if p.Text != nil && ok {
 		said := strings.Split(strings.TrimSuffix(string(p.Text), "\n"), "\n")
 		h.said[p.Room] = append(h.said[p.Room], said[repeated:]...)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/chat/internal/lines"
+	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 )
 
@@ -17,6 +18,10 @@ const (
 	// partLimit is the largest Text of a Part, in bytes, unless that is a single line. A Hub sends frames of
 	// this size.
 	partLimit = 64 << 10
+
+	// maxBacklog is the number of bytes of lines that a backlog holds, if older lines must be left out for that. It is
+	// a tenth of the default of -memory.
+	maxBacklog = 64 << 20
 
 	// nowLimit is the age below which a line counts as said now. A time of its own would cost an event, and
 	// clocks of chats differ by about as much.
@@ -29,7 +34,7 @@ const (
 //
 // Once the chat is stopping, receive does nothing. The connections remain, so that relays get the last local
 // lines. The cursor remains, too, so that the dropped lines come again after a restart.
-func (s *Server) receive(ctx context.Context, m relay.Message, held backlog) error {
+func (s *Server) receive(ctx context.Context, m relay.Message, held *backlog) error {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -40,7 +45,11 @@ func (s *Server) receive(ctx context.Context, m relay.Message, held backlog) err
 		return nil
 	}
 	now := time.Now()
-	received := parts(m.Origin, s.decode(m, now), now)
+	message, err := s.decode(m, now)
+	if err != nil {
+		return err
+	}
+	received := parts(m.Origin, message, now)
 	if m.Backlog {
 		for part := range received {
 			held.add(part, s.history, s.began)
@@ -49,7 +58,7 @@ func (s *Server) receive(ctx context.Context, m relay.Message, held backlog) err
 	}
 	// Only one backlog is delivered. One of another relay may lack lines that were delivered meanwhile, or that
 	// it left out, so that relay must connect again.
-	if !s.wantsBacklog && len(held) > 0 {
+	if !s.wantsBacklog && len(held.rooms) > 0 {
 		return errors.New("another relay has delivered the backlog")
 	}
 	all := slices.AppendSeq(held.take(), received)
@@ -73,27 +82,111 @@ func (s *Server) receive(ctx context.Context, m relay.Message, held backlog) err
 	return nil
 }
 
+// errTooHigh is the error of a message whose numbers a once.Marks does not accept.
+var errTooHigh = errors.New("its line numbers are too far above the last one that is known")
+
 // decode returns the lines in m, which are none if they are of this chat, or if the message in the JetStream
-// stream can't be read. Such a message is skipped, because it would come again on each connection. decode
-// counts the lines that are missing before those in m. It can't tell what is missing before the first message
-// of an origin.
-func (s *Server) decode(m relay.Message, now time.Time) relay.Message {
-	if len(m.Body) == 0 || m.Origin == s.origin {
-		return relay.Message{}
+// stream can't be read or has numbers that no chat has. Such a message is skipped, because it would come
+// again on each connection. decode counts the lines that are missing before those in m. It can't tell what is
+// missing before the first message of an origin.
+//
+// A relay has no need to send lines of this chat. If they have numbers that this chat has not given out, decode
+// returns the error that ends the connection.
+func (s *Server) decode(m relay.Message, now time.Time) (relay.Message, error) {
+	if len(m.Body) == 0 {
+		return relay.Message{}, nil
 	}
 	message, err := relay.DecodeLines(m.Body)
-	if err != nil {
-		s.log.Warn("message in the JetStream stream skipped", "seq", m.Cursor.Seq, "origin", shorten(m.Origin), "err", shorten(err.Error()))
-		return relay.Message{}
+	if err == nil && m.Origin == s.outbox.Origin() {
+		return relay.Message{}, s.compare(m.Origin, message.Next(), "a message of the JetStream stream")
 	}
 	mark, known := s.seen[m.Origin]
-	s.seen.Accept(m.Origin, message.First, message.Lines(), now)
+	var repeated uint64
+	if err == nil {
+		var ok bool
+		if repeated, ok = s.seen.Accept(m.Origin, message.First, message.Lines(), now); !ok {
+			err = errTooHigh
+		}
+	}
+	if err != nil {
+		s.log.Warn("message in the JetStream stream skipped", "seq", m.Cursor.Seq, "origin", shorten(m.Origin), "err", shorten(err.Error()))
+		return relay.Message{}, nil
+	}
+	s.noteRepeated(m.Origin, repeated > 0)
 	if next := uint64(mark.Number) + 1; known && message.First > next {
 		missing := message.First - next
 		s.counters.RelayMissed.Add(int64(missing))
 		s.log.Warn("lines of another chat are missing", "origin", shorten(m.Origin), "lines", missing, "from", next)
 	}
-	return message
+	return message, nil
+}
+
+// noteRepeated records whether the last message of an origin had repeated lines, for the next reports of
+// people. Only the connection with the turn calls it.
+func (s *Server) noteRepeated(origin string, repeated bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.repeated, origin); repeated {
+		s.repeated.Merge(once.Marks{origin: s.seen[origin]}) // which bounds s.repeated
+	}
+}
+
+// compare gives this chat a new origin if origin is its own, and next is above the number of its next line.
+// Somebody else has then numbered lines of this chat, and others would ignore its next lines. The log says
+// where next was found. compare returns an error that must end the connection, because the relay uses the
+// former origin.
+func (s *Server) compare(origin string, next uint64, where string) error {
+	last, disowned := s.outbox.Disown(origin, next)
+	if !disowned {
+		return nil
+	}
+	s.log.Warn("somebody else has numbered lines of this chat, so it has a new origin", "in", where, "number", next-1, "last", last,
+		"former", origin, "origin", s.outbox.Origin())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last > 0 { // rooms that open now must not say the lines again
+		s.delivered.Accept(origin, 1, last, time.Now())
+	}
+	return relay.ErrOrigin
+}
+
+// isMarked reports whether markRenamed has returned for that origin, or the origin is this run's first one.
+func (s *Server) isMarked(origin string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.marked == origin
+}
+
+// markRenamed has the rooms mark the lines that have got a new origin. Otherwise a room would say them again
+// if they came back after a crash. So a relay must not learn of an origin before it is marked. markRenamed
+// returns an error if ctx is done. Once the chat is stopping, the rooms mark nothing.
+func (s *Server) markRenamed(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	now := time.Now()
+	held, _ := s.outbox.Snapshot()
+	for part := range parts(held.Origin, held, now) {
+		part.Text = nil
+		if s.stopping {
+			break
+		}
+		if err := s.deliver(ctx, part, now); errors.Is(err, ErrStopping) {
+			s.stopping = true
+		} else if err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := held.Next() - 1; last > 0 {
+		s.delivered.Accept(held.Origin, 1, last, now)
+	}
+	s.marked = held.Origin
+	return nil
 }
 
 // parts cuts the lines of a message into parts. The message must have passed relay.DecodeLines or be empty.
@@ -128,7 +221,8 @@ func (s *Server) deliver(ctx context.Context, p Part, now time.Time) error {
 	if p.Text == nil {
 		return nil
 	}
-	if dropped := p.Count - s.dropped.Accept(p.Origin, p.First, p.Count, now); dropped > 0 {
+	repeated, _ := s.dropped.Accept(p.Origin, p.First, p.Count, now)
+	if dropped := p.Count - repeated; dropped > 0 {
 		s.counters.RelayMissed.Add(int64(dropped))
 		s.log.Warn("room can't be opened: lines of another chat dropped", "room", shorten(p.Room), "lines", dropped)
 	}
@@ -137,7 +231,10 @@ func (s *Server) deliver(ctx context.Context, p Part, now time.Time) error {
 
 // backlog is, by room, the lines of the messages that a relay marks as backlog. These were in the JetStream
 // stream when the relay connected.
-type backlog map[string]*roomBacklog
+type backlog struct {
+	rooms map[string]*roomBacklog
+	size  int // bytes of text that are held
+}
 
 // roomBacklog is the backlog of one room.
 type roomBacklog struct {
@@ -148,21 +245,24 @@ type roomBacklog struct {
 
 // add adds a part to its room. It stops holding parts that were said before began, in milliseconds since 1970,
 // while the room has history lines without them. The room would drop these at once. Lines since began are all
-// held, because somebody may have been here.
-func (b backlog) add(part Part, history uint64, began int64) {
-	room := b[part.Room]
+// held, because somebody may have been here. While the backlog has more than maxBacklog bytes, rooms get less history.
+func (b *backlog) add(part Part, history uint64, began int64) {
+	room := b.rooms[part.Room]
 	if room == nil {
 		room = &roomBacklog{skipped: make(map[string]Part)}
-		b[part.Room] = room
+		b.rooms[part.Room] = room
 	}
 	room.held = append(room.held, part)
 	room.lines += part.Count
+	b.size += len(part.Text)
 	for len(room.held) > 1 {
 		first := room.held[0]
-		if old := first.At != 0 && first.At < began; !old || room.lines-first.Count < history {
+		old := first.At != 0 && first.At < began
+		if !old || room.lines-first.Count < history && b.size <= maxBacklog {
 			return
 		}
 		room.lines -= first.Count
+		b.size -= len(first.Text)
 		room.held[0] = Part{} // frees the text
 		room.held = room.held[1:]
 		first.Text = nil
@@ -172,11 +272,12 @@ func (b backlog) add(part Part, history uint64, began int64) {
 
 // take empties the backlog. It returns what the rooms must get: for each room, parts without text for the
 // skipped lines, and then the held ones.
-func (b backlog) take() (all []Part) {
-	for _, room := range b {
+func (b *backlog) take() (all []Part) {
+	for _, room := range b.rooms {
 		all = slices.AppendSeq(all, maps.Values(room.skipped))
 		all = append(all, room.held...)
 	}
-	clear(b)
+	clear(b.rooms)
+	b.size = 0
 	return all
 }

@@ -29,6 +29,7 @@ func TestLinesOfOtherChats(t *testing.T) {
 		r.say("other", 6, "six")
 		r.say("third", 1, "seven")
 		h.expectSaid("", "six", "seven")
+		h.publish("", "said here")
 		r.say(r.hello.Origin, 1, "said here")
 		h.expectSaid("")
 		r.send(relay.Message{Cursor: &relay.Cursor{Seq: 9, Time: 3}})
@@ -202,7 +203,7 @@ func TestConnectionEndsDuringDelivery(t *testing.T) {
 // A backlog holds at least the last lines of each room, and all lines since the chat started. Of the others
 // it keeps the last numbers, for the marks.
 func TestBacklogAdd(t *testing.T) {
-	text := []byte("text")
+	text, huge := []byte("text"), make([]byte, 40<<20)
 	for _, test := range []struct {
 		name    string
 		history uint64
@@ -220,8 +221,11 @@ func TestBacklogAdd(t *testing.T) {
 			[]string{":a 2!", ":b 1!", ":b 2"}},
 		{"several rooms", 1, []Part{{"", "a", 1, 1, text, 5}, {"x", "a", 2, 1, text, 5}, {"x", "a", 3, 1, text, 5}, {"", "a", 4, 1, text, 5}},
 			[]string{":a 1!", ":a 4", "x:a 2!", "x:a 3"}},
+		{"more than 64 MiB", 256, []Part{{"", "a", 1, 1, huge, 5}, {"", "a", 2, 1, huge, 5}, {"", "a", 3, 1, text, 5}, {"x", "a", 4, 1, huge, 5}},
+			[]string{":a 1!", ":a 2", ":a 3", "x:a 4"}},
+		{"more than 64 MiB since the start", 256, []Part{{"", "a", 1, 1, huge, 0}, {"", "a", 2, 1, huge, 0}}, []string{":a 1", ":a 2"}},
 	} {
-		b := make(backlog)
+		b := &backlog{rooms: make(map[string]*roomBacklog)}
 		for _, part := range test.parts {
 			b.add(part, test.history, 1000)
 		}
@@ -230,8 +234,8 @@ func TestBacklogAdd(t *testing.T) {
 			marked := map[bool]string{true: "!"}[part.Text == nil]
 			got = append(got, fmt.Sprint(part.Room, ":", part.Origin, " ", part.First, marked))
 		}
-		if slices.Sort(got); !slices.Equal(got, test.want) || len(b) > 0 {
-			t.Errorf("%s: got %q and left %d rooms, want %q", test.name, got, len(b), test.want)
+		if slices.Sort(got); !slices.Equal(got, test.want) || len(b.rooms)+b.size > 0 {
+			t.Errorf("%s: got %q and left %d rooms and %d bytes, want %q", test.name, got, len(b.rooms), b.size, test.want)
 		}
 	}
 }

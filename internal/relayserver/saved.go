@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
@@ -25,10 +26,9 @@ type savedState struct {
 // has returned. Only one run may use the state, because two runs would give the same numbers to different
 // lines.
 func (s *Server) Snapshot() []byte {
-	held, _ := s.outbox.Snapshot()
+	held, asked := s.outbox.Snapshot()
 	saved := savedState{First: held.First, Segments: held.Segments}
-	saved.Chat.Hello, saved.Chat.Delivered = *s.hello(), s.Delivered()
-	saved.Chat.Backlog = false
+	saved.Chat.Hello, saved.Chat.Delivered = relay.Hello{Origin: held.Origin, Asked: asked, Cursor: s.hello().Cursor}, s.Delivered()
 	header, err := json.Marshal(saved)
 	if err != nil {
 		panic(err) // it consists of strings and numbers alone
@@ -46,13 +46,20 @@ func (s *Server) restore(snapshot []byte) error {
 	}
 	var outbox *relay.Outbox
 	if err == nil {
-		outbox, err = relay.RestoreOutbox(relay.Message{First: saved.First, Segments: saved.Segments, Body: text}, saved.Chat.Asked)
+		held := relay.Message{Origin: saved.Chat.Origin, First: saved.First, Segments: saved.Segments, Body: text}
+		outbox, err = relay.RestoreOutbox(held, saved.Chat.Asked)
 	}
 	if err != nil {
 		return fmt.Errorf("not a snapshot: %w", err)
 	}
-	s.outbox, s.origin, s.cursor = outbox, saved.Chat.Origin, saved.Chat.Cursor
+	s.outbox, s.cursor = outbox, saved.Chat.Cursor
+	s.marked = saved.Chat.Origin
+	if origin := outbox.Origin(); origin != saved.Chat.Origin {
+		slog.Warn("line numbers in the saved state are too high: the chat has a new origin", "origin", origin)
+	}
 	s.seen.Merge(saved.Chat.Delivered)
-	s.delivered.Merge(saved.Chat.Delivered)
+	if refused := s.delivered.Merge(saved.Chat.Delivered); refused > 0 {
+		slog.Warn("marks of other chats in the saved state are too high: not used", "marks", refused)
+	}
 	return nil
 }

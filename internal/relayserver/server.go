@@ -12,7 +12,6 @@ package relayserver
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
 	"maps"
@@ -42,8 +41,8 @@ const (
 	// closeWait is how long a stopping Server writes to a relay that does not read.
 	closeWait = time.Second
 
-	// clockSkew is the largest difference between two chats' clocks that a backlog allows for. With a larger one it
-	// may leave out lines that were said after this chat started.
+	// clockSkew is the largest difference between two chats' clocks that a backlog allows for. With a larger
+	// one it may leave out lines that were said after this chat started.
 	clockSkew = time.Minute
 
 	// logBurst is the number of records that a Server logs at once after a quiet time. Then there is one every
@@ -96,8 +95,8 @@ type Options struct {
 	// History is the number of lines, for each room, that the Server delivers of lines older than this chat.
 	History int
 
-	// Seen is the merged marks of the restored rooms. The Server owns it, and uses it to count missing lines. Rooms
-	// that open later do not get these marks, because they may lack lines that other rooms have.
+	// Seen is the merged marks of the restored rooms. The Server owns it, and uses it to count missing lines.
+	// Rooms that open later do not get these marks, because they may lack lines that other rooms have.
 	Seen once.Marks
 
 	// Saved is the result of Snapshot before the last stop, or nil. With it the Server continues as the same
@@ -114,9 +113,11 @@ type Server struct {
 	counters *metrics.Counters
 	log      *slog.Logger // limited
 	history  uint64
-	origin   string // names this chat to other chats until it crashes or starts without Saved
-	began    int64  // start of this chat less clockSkew, in milliseconds since 1970
-	outbox   *relay.Outbox
+	began    int64 // start of this chat less clockSkew, in milliseconds since 1970
+
+	// outbox has the origin, which names this chat to other chats until it crashes, starts without Saved, or
+	// finds that somebody else has numbered lines of it.
+	outbox *relay.Outbox
 
 	conns sync.WaitGroup // of relays
 
@@ -135,6 +136,8 @@ type Server struct {
 	wantsBacklog bool                // no backlog has been delivered
 	cursor       relay.Cursor        // the Hubs have all lines up to this message of the JetStream stream
 	delivered    once.Marks          // last line handed to a Hub, by origin
+	marked       string              // the origin whose lines the Hubs that said them have marked
+	repeated     once.Marks          // by origin, its mark in seen, if its last message had repeated lines
 	people       map[string]presence // at other chats, by origin
 }
 
@@ -145,7 +148,6 @@ func New(chat Chat, o Options) *Server {
 		counters:     o.Counters,
 		log:          slog.New(ratelimit.NewHandler(slog.Default().Handler(), ratelimit.New(logBurst, logPeriod), maxLogged)),
 		history:      uint64(o.History),
-		origin:       rand.Text(),
 		began:        time.Now().Add(-clockSkew).UnixMilli(),
 		outbox:       relay.NewOutbox(),
 		turn:         make(chan struct{}, 1),
@@ -153,8 +155,10 @@ func New(chat Chat, o Options) *Server {
 		seen:         make(once.Marks),
 		delivered:    make(once.Marks),
 		dropped:      make(once.Marks),
+		repeated:     make(once.Marks),
 		people:       make(map[string]presence),
 	}
+	s.marked = s.outbox.Origin()
 	s.seen.Merge(o.Seen)
 	if err := s.restore(o.Saved); err != nil && len(o.Saved) > 0 {
 		slog.Warn("saved state of the relay is not used", "err", err)
@@ -198,6 +202,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) {
 			if r.Header.Get("Origin") != relay.OriginHeader {
 				return errors.New("not a relay")
 			}
+			if r.ContentLength != 0 { // -1 with Transfer-Encoding; x/net would read the body as frames
+				return errors.New("a handshake has no body")
+			}
 			return nil
 		},
 		Handler: func(socket *websocket.Conn) { s.serveConn(connected, socket) },
@@ -236,10 +243,11 @@ func (s *Server) waitForRelay() {
 	}
 }
 
-// Publish adds local lines of a room, each ended by '\n', to the outbox, which owns text. It returns this chat's
-// origin and the number of the first line, so that the room can accept them in its marks.
+// Publish adds local lines of a room, each ended by '\n', to the outbox, which owns text. It returns this
+// chat's origin and the number of the first line, so that the room can accept them in its marks. They may
+// change later, and then the Server delivers parts without text that have the room mark the lines again.
 func (s *Server) Publish(room string, text []byte, at time.Time) (origin string, first uint64) {
-	return s.origin, s.outbox.Add(room, text, at)
+	return s.outbox.Add(room, text, at)
 }
 
 // Delivered returns a copy of the marks for a room that is opened now. Lines that were delivered before are not
@@ -251,4 +259,4 @@ func (s *Server) Delivered() once.Marks {
 }
 
 // shorten returns text as it may be logged.
-func shorten(text string) string { return text[:min(len(text), maxLogged)] }
+func shorten(text string) string { return ratelimit.Cut(text, maxLogged) }
