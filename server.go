@@ -1,18 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"example.com/chat/assets"
 	"example.com/chat/internal/connlimit"
+	"example.com/chat/internal/cpushare"
 	"example.com/chat/internal/ws"
 )
 
@@ -27,20 +30,38 @@ const (
 
 // newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
 func newServer(c *chat) *http.Server {
+	limit := connlimit.New(maxHTTPConns, httpBusyTime)
 	server := &http.Server{
-		Handler:        securityHeaders(newMux(c)),
+		Handler:        inTurn(c.readers, securityHeaders(cleanPaths(newMux(c)))),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
 		MaxHeaderBytes: 16 << 10,
 		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // a stream holds its response until the peer reads it
-		ConnState:      connlimit.New(maxHTTPConns, httpBusyTime).Changed,
+		ConnState:      limit.Changed,
 		ErrorLog:       slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(func() { limit.Shut(httpShutdownTimeout) })
 	if c.cfg.tls != nil {
-		server.TLSConfig = &tls.Config{GetCertificate: c.cfg.tls.Get}
+		server.TLSConfig = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			time.Sleep(c.readers.Handshake())
+			return c.cfg.tls.Get(hello)
+		}}
 	}
 	return server
+}
+
+// inTurn has requests wait for their turn while they, and the clients of WebSockets, keep the processors busy.
+func inTurn(readers *cpushare.Share, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wait := readers.Request(); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-r.Context().Done():
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // newMux returns the handler of all addresses. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws, and
@@ -64,6 +85,39 @@ func newMux(c *chat) *http.ServeMux {
 	return mux
 }
 
+// slashes matches two or more slashes in a row.
+var slashes = regexp.MustCompile(`//+`)
+
+// cleanPaths answers all requests whose paths ServeMux would redirect to a clean path. It replaces ServeMux's
+// redirects because their addresses begin with a slash, and so leave the path below which a proxy may serve the
+// chat. A path with several slashes in a row, or none at all, is redirected to a relative address. A path with dot
+// segments is not found, because no relative address is sure to stay below the proxy's path. Browsers send none.
+func cleanPaths(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked := r.URL.EscapedPath() // the path that ServeMux cleans
+		segments := strings.Split(asked, "/")
+		switch {
+		case slices.Contains(segments, "."), slices.Contains(segments, ".."):
+			http.NotFound(w, r)
+		case strings.Contains(asked, "//"), asked == "" && r.Method != http.MethodConnect:
+			up := strings.Repeat("../", max(0, len(segments)-2)) // a browser goes up one segment, even an empty one, with each
+			clean := strings.TrimPrefix(slashes.ReplaceAllString(asked, "/"), "/")
+			redirect(w, cmp.Or(up+clean, "./"), r.URL.RawQuery)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// redirect redirects a request to an escaped path, which must be relative, with the request's query.
+func redirect(w http.ResponseWriter, path, rawQuery string) {
+	if rawQuery != "" {
+		path += "?" + rawQuery
+	}
+	w.Header().Set("Location", path)
+	w.WriteHeader(http.StatusMovedPermanently)
+}
+
 // inRoom returns a handler that passes requests with a valid room name on to next. If next is nil, or the name
 // has letters in upper case, the handler redirects to the room's right address. That address is relative,
 // because a proxy may serve the chat below a path; up leads from the request's address to the parent of the
@@ -79,9 +133,7 @@ func inRoom(up string, next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		default:
 			_, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-			to := url.URL{Path: up + name + "/" + rest, RawQuery: r.URL.RawQuery}
-			w.Header().Set("Location", to.String())
-			w.WriteHeader(http.StatusMovedPermanently)
+			redirect(w, up+name+"/"+rest, r.URL.RawQuery)
 		}
 	})
 }
@@ -98,8 +150,15 @@ type join struct {
 // senderSyntax is the syntax of ?sender=.
 var senderSyntax = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}\.[0-9]+$`)
 
-// parseJoin parses the query of a handshake.
-func parseJoin(query url.Values) (join, *ws.HandshakeError) {
+// parseJoin parses the query of a handshake. It refuses a query of which it would ignore a part that may matter.
+func parseJoin(rawQuery string) (join, *ws.HandshakeError) {
+	query, err := url.ParseQuery(rawQuery)
+	switch {
+	case err != nil:
+		return join{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "query", Text: "The query is malformed."}
+	case len(query["since"]) > 1, len(query["sender"]) > 1:
+		return join{}, &ws.HandshakeError{Status: http.StatusBadRequest, Reason: "query", Text: "The query may have since and sender only once."}
+	}
 	asked := join{resumes: query.Has("since"), since: query.Get("since"), events: query.Has("events")}
 	if !query.Has("sender") {
 		return asked, nil

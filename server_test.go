@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,6 +98,94 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// A proxy may serve the chat below any path. Every redirect stays below that path, keeps the query, and leads to the
+// right room. No redirect leads to another host, whatever the request's path looks like.
+func TestRedirects(t *testing.T) {
+	server := newServer(startChat(t).chat)
+	for _, test := range []struct {
+		target string
+		want   string // where redirects end; the same as target if there is none
+		status int    // of the last answer
+	}{
+		{"//", "/", 200},
+		{"////?a=b", "/?a=b", 200},
+		{"//x/", "/x/", 200},
+		{"/x//", "/x/", 200},
+		{"//x//?a=/b//c", "/x/?a=/b//c", 200},
+		{"//x", "/x/", 200},
+		{"/Lobby", "/lobby/", 200},
+		{"//Lobby//?a=b", "/lobby/?a=b", 200},
+		{"/%4cobby/?a=b", "/lobby/?a=b", 200},
+		{"//assets///icon.svg", "/assets/icon.svg", 200},
+		{"/x//manifest.webmanifest", "/x/manifest.webmanifest", 200},
+		{"//ws", "/ws", 426},
+		{"/x//ws?since=E.1&events", "/x/ws?since=E.1&events", 426},
+		{"/X/ws?since=E.1", "/x/ws?since=E.1", 426},
+		{"/x/ws/", "/x/ws/", 404},
+		{"/./x/", "/./x/", 404},
+		{"/../x/", "/../x/", 404},
+		{"/x/../y/", "/x/../y/", 404},
+		{"//x/../y/", "//x/../y/", 404},
+		{"/x/..", "/x/..", 404},
+		{"/x/.", "/x/.", 404},
+		{"/%2e/x/", "/%2e/x/", 404},
+		{"/%2E%2e/x/", "/%2E%2e/x/", 404},
+		{"/%2f%2fevil.example/", "/%2f%2fevil.example/", 404},
+		{"//evil.example/", "/evil.example/", 404},
+		{"///evil.example/..", "///evil.example/..", 404},
+		{"//evil.example/%2e%2e", "/evil.example/%2e%2e", 404},
+		{"//%5cevil.example//", "/%5cevil.example/", 404},
+		{"/https://evil.example/", "/https:/evil.example/", 404},
+		{"//x%0d%0aSet-Cookie:a=b/", "/x%0d%0aSet-Cookie:a=b/", 404},
+	} {
+		for _, prefix := range []string{"https://host", "https://host/chat", "https://host/a/b"} {
+			for _, method := range []string{"GET", "HEAD"} {
+				at, status := follow(t, server, method, prefix, test.target)
+				if at != prefix+test.want || status != test.status {
+					t.Errorf("%s %s%s: ended at %s with status %d, want %s%s and %d", method, prefix, test.target, at, status, prefix, test.want, test.status)
+				}
+			}
+		}
+	}
+	for _, method := range []string{"GET", "POST", "OPTIONS", "CONNECT"} {
+		for _, target := range []string{"//x/", "///evil.example/..", "/x", "http://evil.example", "http://evil.example//x", "*"} {
+			if to := answer(server, method, target).Header().Get("Location"); strings.HasPrefix(to, "/") || strings.Contains(to, ":") {
+				t.Errorf("%s %s: got Location %q, want a relative one or none", method, target, to)
+			}
+		}
+	}
+}
+
+// follow returns the address and the status of the answer that is no redirect, to a request for a target below a prefix.
+func follow(t *testing.T, server *http.Server, method, prefix, target string) (at string, status int) {
+	t.Helper()
+	at = prefix + target
+	for range 5 {
+		below, ok := strings.CutPrefix(at, prefix)
+		if !ok || !strings.HasPrefix(below, "/") {
+			t.Errorf("%s %s%s: redirected to %s, want an address below %s/", method, prefix, target, at, prefix)
+			return at, 0
+		}
+		w := answer(server, method, below)
+		to := w.Header().Get("Location")
+		if w.Code/100 != 3 || to == "" {
+			return at, w.Code
+		}
+		base, err := url.Parse(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reference, err := url.Parse(to)
+		if err != nil || reference.IsAbs() || strings.HasPrefix(to, "/") {
+			t.Errorf("%s %s%s: got Location %q, %v; want a relative one", method, prefix, target, to, err)
+			return at, 0
+		}
+		at = base.ResolveReference(reference).String()
+	}
+	t.Errorf("%s %s%s: still redirected after 5 answers", method, prefix, target)
+	return at, 0
+}
+
 // With -rooms 0 there is only the nameless room.
 func TestNoNamedRooms(t *testing.T) {
 	server := newServer(startChat(t, with(func(cfg *config) { cfg.rooms = 0 })).chat)
@@ -134,6 +223,42 @@ func TestHeadTooLarge(t *testing.T) {
 		if got := wstest.RoundTrip(t, r).StatusCode; got != want {
 			t.Errorf("%d bytes: got status %d, want %d", size, got, want)
 		}
+	}
+}
+
+// Requests wait for their turn, those on one connection and those of TLS handshakes, too: 1,000 of them take as long as
+// their price of 30 µs, or 200 µs, asks for. internal/cpushare has the prices.
+func TestRequestsWaitForTheirTurn(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	certificate, err := certfile.Load(wstest.NewCertificate(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		change func(*config)
+		number int
+		ask    func(c *testChat)
+		want   time.Duration
+	}{
+		"requests on a connection": {func(*config) {}, 1, func(c *testChat) {
+			conn := c.dial()
+			go io.WriteString(conn, strings.Repeat("GET /nothing/here HTTP/1.1\r\nHost: chat\r\n\r\n", 999)+"GET / HTTP/1.0\r\n\r\n")
+			io.Copy(io.Discard, conn)
+		}, 48 * time.Millisecond},
+		"handshakes": {func(cfg *config) { cfg.tls = certificate }, 100, func(c *testChat) {
+			tls.Client(c.dial(), &tls.Config{InsecureSkipVerify: true}).Handshake()
+		}, 31 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startChat(t, inMemory, with(test.change))
+			began := time.Now()
+			for range test.number {
+				test.ask(c)
+			}
+			if took := time.Since(began); took < test.want || took > test.want*3/2 {
+				t.Errorf("%s: took %v, want %v", name, took, test.want)
+			}
+		})
 	}
 }
 
@@ -289,7 +414,8 @@ func TestHTTP2(t *testing.T) {
 }
 
 // A handshake may ask for a position, for events and, with events, for the numbers of a sender. A sender that
-// is not ID.TAKEN is refused with 400, and the answer shows how it should be.
+// is not ID.TAKEN is refused with 400, and the answer shows how it should be. So is a query of which a part would be
+// ignored, because a client that says something else than the chat understands loses or repeats lines.
 func TestParseJoin(t *testing.T) {
 	id := strings.Repeat("x", 64)
 	for _, test := range []struct {
@@ -299,25 +425,69 @@ func TestParseJoin(t *testing.T) {
 		{"", join{}},
 		{"since", join{resumes: true}},
 		{"since=E.7&events", join{resumes: true, since: "E.7", events: true}},
+		{"since=E%2E7&events=1&events=2&other=a&other=b", join{resumes: true, since: "E.7", events: true}},
 		{"events&sender=ann.0", join{events: true, sender: "ann"}},
 		{"events&sender=" + id + ".4503599627370495", join{events: true, sender: id, acked: 1<<52 - 1}},
 	} {
-		query, err := url.ParseQuery(test.query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, refused := parseJoin(query); got != test.want || refused != nil {
+		if got, refused := parseJoin(test.query); got != test.want || refused != nil {
 			t.Errorf("%q: got %+v, %v; want %+v", test.query, got, refused, test.want)
 		}
 	}
-	for _, text := range []string{"sender=ann.1", "events&sender", "events&sender=ann", "events&sender=.1", "events&sender=ann.", "events&sender=ann.-1",
-		"events&sender=a%20b.1", "events&sender=ann.4503599627370496", "events&sender=ann.1.2", "events&sender=" + id + "x.1"} {
-		query, err := url.ParseQuery(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, refused := parseJoin(query); refused == nil || refused.Status != 400 || !strings.Contains(refused.Text, "sender=ID.TAKEN") {
-			t.Errorf("%q: got %+v, want 400 and the syntax", text, refused)
+	const sender, malformed, repeated = "sender=ID.TAKEN", "malformed", "once"
+	for query, want := range map[string]string{
+		"sender=ann.1":                       sender,
+		"events&sender":                      sender,
+		"events&sender=ann":                  sender,
+		"events&sender=.1":                   sender,
+		"events&sender=ann.":                 sender,
+		"events&sender=ann.-1":               sender,
+		"events&sender=a%20b.1":              sender,
+		"events&sender=ann.4503599627370496": sender,
+		"events&sender=ann.1.2":              sender,
+		"events&sender=" + id + "x.1":        sender,
+		"since=E.7;events":                   malformed,
+		"since=%zz":                          malformed,
+		"since=E.7%":                         malformed,
+		"since=E.7&other=%":                  malformed,
+		"since=E.7&since=E.8":                repeated,
+		"since&since":                        repeated,
+		"since=E.7&%73ince=E.8":              repeated,
+		"events&sender=ann.1&sender=bob.1":   repeated,
+	} {
+		if _, refused := parseJoin(query); refused == nil || refused.Status != 400 || !strings.Contains(refused.Text, want) {
+			t.Errorf("%q: got %+v, want 400 and %q", query, refused, want)
 		}
 	}
+}
+
+// A handshake that could be read in two ways is refused with 400, and counted by its reason. A chat that is full says
+// that first, because the client may come again.
+func TestAmbiguousHandshakes(t *testing.T) {
+	c := startChat(t, with(func(cfg *config) { cfg.maxConns = 1 }))
+	refusals := []struct{ target, field, reason string }{
+		{"/ws", "Content-Length: 5\r\n", "body"},
+		{"/lobby/ws", "Transfer-Encoding: chunked\r\n", "body"},
+		{"/ws", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", "repeated header"},
+		{"/ws?since=E.7;events", "", "query"},
+		{"/lobby/ws?since=E.7&since=E.8", "", "query"},
+	}
+	expect := func(status int) {
+		t.Helper()
+		for _, r := range refusals {
+			client := wstest.NewClient(t, c.dial())
+			io.WriteString(client, strings.TrimSuffix(wstest.Request(r.target), "\r\n")+r.field+"\r\nhello")
+			response, err := http.ReadResponse(client.In, nil)
+			if err != nil || response.StatusCode != status {
+				t.Errorf("%s with %q: got %v, %v; want %d", r.target, r.field, response, err, status)
+			}
+		}
+	}
+	expect(400)
+	for reason, want := range map[string]string{"body": "2", "repeated header": "1", "query": "2"} {
+		if got := c.chat.counters.Refused.Get(reason); got == nil || got.String() != want {
+			t.Errorf("got %v refusals because of %q, want %s", got, reason, want)
+		}
+	}
+	c.join("/ws")
+	expect(503)
 }

@@ -2,7 +2,7 @@
 
 import {path, limits, load, save, tab, person, onPersonChanged} from './store.js';
 import {sendMessage} from './connection.js';
-import {parse, plural, scroll} from './log.js';
+import {parse, plural, scroll, visible} from './log.js';
 
 const maxMessage = Number(limits.maxMessage); // bytes
 const [$msg, $name, $left, $ask, $who] = ['#msg', '#name', '#left', '#ask', '#who'].map(id => $(id));
@@ -157,7 +157,7 @@ function showName() {
 $who.on('click', () => $ask.prop('hidden') ? askName() : closeQuestion());
 $ask.on('submit', function (event) {
   event.preventDefault();
-  rename($name.val().replace(/[\u2028\u2029]/g, ' ').trim());
+  rename(visible($name.val().replace(/[\u2028\u2029]/g, ' ').trim()));
 }).on('keydown', function (event) {
   if (event.key === 'Escape' && !event.originalEvent.isComposing) {
     event.stopPropagation();

@@ -2,7 +2,7 @@
 // owns what is in view, and which lines are new to the person.
 //
 // It exports addLine, queue, settle, markOwn and notice with moveNotice, which change the log; draw,
-// showNew, toEnd and scroll; isAway and onUnread; and the helpers element, plural, parse, clock and
+// showNew, toEnd and scroll; isAway and onUnread; and the helpers element, plural, visible, parse, clock and
 // mentions.
 
 import {path, load, save, device, person} from './store.js';
@@ -40,11 +40,25 @@ export function plural(n, noun) {
 //   isNew         whether it was said while the person was away; set by addLine, makeOwn and startAbsence
 //   began         when the first line of its group was said; set by group
 
-// parse returns {name, text} of a line "NAME: TEXT", and {text} of any other. It removes the first space of
-// " NAME: TEXT", which only says that NAME is no name.
+// controls matches control characters, but not the tab. Among them are those that change the direction of a
+// text. Marks such as U+200E and joiners stay, because some languages and emoji need them.
+const controls = /[\0-\x08\n-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
+
+// visible returns text with a visible character in the place of each control character. A terminal into
+// which somebody pastes a line would obey control characters.
+export function visible(text) {
+  return text.replace(controls, c => c < ' ' ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : c === '\x7f' ? '\u2421' : '\ufffd');
+}
+
+// parse returns {name, text} of a line "NAME: TEXT", and {text} of any other, both visible. Everything that
+// the page shows of a line passes here. parse removes the first space of " NAME: TEXT", which only says
+// that NAME is no name.
 export function parse(line) {
   const [, space, name, text] = /^( ?)([^\s:][^:\u2028]{0,63}): (.*)$/su.exec(line) ?? [];
-  return name === undefined ? {text: line} : space ? {text: line.slice(1)} : {name, text};
+  if (name === undefined || space) {
+    return {text: visible(space ? line.slice(1) : line)};
+  }
+  return {name: visible(name), text: visible(text)};
 }
 
 const dayFormat = new Intl.DateTimeFormat(undefined, {dateStyle: 'full'});

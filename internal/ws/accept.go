@@ -42,11 +42,12 @@ func Hijack(w http.ResponseWriter) (conn net.Conn, in io.Reader, err error) {
 // Accept answers the handshake of r on conn, and returns a Reader of the messages that arrive on in.
 // CheckRequest must have accepted r. A message has at most limit bytes.
 //
-// AppendMessage calls ping with the payload of each ping, which ping may keep. An error of ping ends the
+// AppendMessage calls frame, unless it is nil, with the opcode of each frame before it reads the payload. frame may
+// block. AppendMessage calls ping with the payload of each ping, which ping may keep. An error of ping ends the
 // reading, and AppendMessage returns it.
 //
 // After an error of Accept, conn is still open.
-func Accept(r *http.Request, conn net.Conn, in io.Reader, limit int, ping func(payload []byte) error) (*Reader, error) {
+func Accept(r *http.Request, conn net.Conn, in io.Reader, limit int, frame func(opcode byte), ping func(payload []byte) error) (*Reader, error) {
 	buffered := bufio.NewReaderSize(in, readBuffer)
 	var reader *Reader
 	websocket.Server{Handler: func(c *websocket.Conn) {
@@ -55,6 +56,7 @@ func Accept(r *http.Request, conn net.Conn, in io.Reader, limit int, ping func(p
 			in:      buffered,
 			payload: func() (io.Reader, error) { return newFrameReader() },
 			limit:   limit,
+			onFrame: frame,
 			ping:    ping,
 		}
 	}}.ServeHTTP(hijackedWriter{

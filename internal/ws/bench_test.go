@@ -18,7 +18,7 @@ func BenchmarkRead(b *testing.B) {
 	for _, size := range []int{16, 64, 1 << 10, 4 << 10, 64 << 10, 1 << 20} {
 		frame := wstest.Frame(0x81, strings.Repeat("x", size))
 		b.Run(fmt.Sprintf("bytes=%d/by=ws", size), func(b *testing.B) {
-			r, err := Accept(upgrade(), discard{}, &endless{bytes: frame}, size, nil)
+			r, err := Accept(upgrade(), discard{}, &endless{bytes: frame}, size, nil, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -40,7 +40,7 @@ func serve(conn net.Conn, in io.Reader, r *http.Request) {
 		_, err := conn.Write(ws.AppendFrame(nil, opcode, payload))
 		return err
 	}
-	messages, err := ws.Accept(r, conn, in, maxMessage, func(payload []byte) error {
+	messages, err := ws.Accept(r, conn, in, maxMessage, nil, func(payload []byte) error {
 		return send(websocket.PongFrame, payload)
 	})
 	for err == nil {

@@ -19,6 +19,7 @@ type Reader struct {
 	in      *bufio.Reader
 	payload func() (io.Reader, error)  // x/net's NewFrameReader, which reads from in
 	limit   int                        // the most bytes of a message
+	onFrame func(opcode byte)          // called with each frame before its payload is read; may be nil
 	ping    func(payload []byte) error // called with the payload of each ping
 
 	// State of AppendMessage, set for each message.
@@ -100,6 +101,9 @@ func (r *Reader) frame() (io.Reader, header, error) {
 	}
 	if err != nil {
 		return nil, h, err
+	}
+	if r.onFrame != nil {
+		r.onFrame(h.opcode)
 	}
 	payload, err := r.payload()
 	return payload, h, err

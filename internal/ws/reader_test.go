@@ -16,7 +16,7 @@ import (
 // size in memory, or 4 KiB.
 func TestRoomForALineBreak(t *testing.T) {
 	for _, size := range []int{1, 64, 4096, 64 << 10, 1 << 20} {
-		r, err := Accept(upgrade(), discard{}, &endless{bytes: wstest.Frame(0x81, strings.Repeat("x", size))}, size, nil)
+		r, err := Accept(upgrade(), discard{}, &endless{bytes: wstest.Frame(0x81, strings.Repeat("x", size))}, size, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestRoomForALineBreak(t *testing.T) {
 func TestErrorWithTheLastBytes(t *testing.T) {
 	text := strings.Repeat("x", 3*readBuffer) // the last read returns a whole buffer, so the bufio.Reader is bypassed
 	in := iotest.DataErrReader(strings.NewReader(string(wstest.Frame(0x81, text))))
-	r, err := Accept(upgrade(), discard{}, in, len(text), nil)
+	r, err := Accept(upgrade(), discard{}, in, len(text), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,12 +17,18 @@ type HandshakeError struct {
 
 func (e *HandshakeError) Error() string { return "websocket: handshake refused: " + e.Reason }
 
-// Write answers r with e. With status 426, headers name the protocol for which the client should ask. Two
-// of them are forbidden in HTTP/2 (RFC 9113, section 8.2.2), so only an HTTP/1 response has them.
+// Write answers r with e. With status 426, headers name the protocol for which the client should ask. Connection
+// and Upgrade are forbidden in HTTP/2 (RFC 9113, section 8.2.2), so only an HTTP/1 response has them.
+//
+// net/http closes an HTTP/1 connection after the response. A proxy that believes in the upgrade, or in another end
+// of the request, may forward a client's bytes that net/http would take for a request of the proxy.
 func (e *HandshakeError) Write(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 	if e.Status == http.StatusUpgradeRequired {
 		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "Upgrade")
+			w.Header().Add("Connection", "Upgrade")
 			w.Header().Set("Upgrade", "websocket")
 		}
 		w.Header().Set("Sec-WebSocket-Version", websocket.SupportedProtocolVersion)
@@ -32,17 +38,23 @@ func (e *HandshakeError) Write(w http.ResponseWriter, r *http.Request) {
 
 var (
 	errNoUpgrade = &HandshakeError{http.StatusUpgradeRequired, "no upgrade", "This address accepts only WebSocket handshakes of version 13 over HTTP/1.1."}
+	errBody      = &HandshakeError{http.StatusBadRequest, "body", "A WebSocket handshake must have no body."}
+	errRepeated  = &HandshakeError{http.StatusBadRequest, "repeated header", "The request has more than one Sec-WebSocket-Key or Sec-WebSocket-Version."}
 	errBadKey    = &HandshakeError{http.StatusBadRequest, "bad key", "Sec-WebSocket-Key must be 16 bytes in base64."}
 	errOrigin    = &HandshakeError{http.StatusForbidden, "other origin", "Pages of this origin may not connect."}
 )
 
 // CheckRequest returns the reason for which r can't become a WebSocket, or nil (RFC 6455, section 4.2.1).
 // It accepts pages of the host to which r was sent, pages of the given origins, and programs, which send no
-// Origin.
+// Origin. It refuses a body, because the Reader of an upgraded connection would read it as frames.
 func CheckRequest(r *http.Request, origins []Origin) *HandshakeError {
 	switch {
 	case !isUpgrade(r):
 		return errNoUpgrade
+	case r.ContentLength != 0: // -1 with Transfer-Encoding
+		return errBody
+	case len(r.Header["Sec-Websocket-Key"]) > 1, len(r.Header["Sec-Websocket-Version"]) > 1:
+		return errRepeated // forbidden by RFC 6455, sections 11.3.1 and 11.3.5
 	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
 		return errBadKey
 	case !originAllowed(r, origins):
