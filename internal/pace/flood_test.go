@@ -39,6 +39,7 @@ type room struct {
 	conns     []*conn
 	dropped   string // why a connection must be dropped, which ends the simulation
 	pace      Pace
+	free      int64 // memory that the room may take
 }
 
 // move has the peer of c read, and the writer write, all bytes that they can now.
@@ -70,7 +71,7 @@ func (r *room) move(c *conn) {
 
 // look looks at each connection.
 func (r *room) look() {
-	survey := NewSurvey(0)
+	survey := r.pace.NewSurvey(0, r.free)
 	for _, c := range r.conns {
 		lag := r.end - c.sent
 		if r.most = max(r.most, lag); r.pace.TooFar(lag) {
@@ -117,7 +118,7 @@ func (r *room) advance() {
 // Beside a flood, a connection that reads 32 KiB/s, steadily or in bursts up to 10 s apart, is not dropped. One
 // that reads so little that a write takes 10 s is dropped for that before it is 14 MiB behind, and the room has
 // 1.2 MB/s until then. One that reads less than 32 KiB/s, but has no such write, is dropped when it is 16 MiB
-// behind. However many there are, the room has at least 32 KiB/s.
+// behind. However many there are, the room has at least 32 KiB/s. If memory is scarce, the same holds with less lag.
 func TestFlood(t *testing.T) {
 	const line, second, apart = 32 << 10, time.Second, 9900 * time.Millisecond
 	steady := func(speed int64) pattern { return pattern{speed / 20, second / 20} }
@@ -127,23 +128,28 @@ func TestFlood(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name        string
+		free        int64 // MiB of memory
 		size        int64 // bytes of each frame
 		peers       []pattern
 		want        string // why one is dropped
 		least, most int64  // the largest lag, in MiB
 	}{
-		{"32 KiB/s bit by bit", line, []pattern{steady(slowest + 20)}, "", 0, 14},
-		{"32 KiB/s in bursts of all lengths", line, many, "", 0, 14},
-		{"1 MB in bursts", line, []pattern{{1_000_000, apart}}, "", 0, 14},
-		{"50 kB/s in bursts, as of a TCP window", line, []pattern{{445_000, apart - second}}, "", 0, 14},
-		{"mixed speeds and short frames", 4000, []pattern{steady(50_000), {100_000, 2 * second}, steady(1_000_000)}, "", 0, 14},
-		{"frames longer than 16 MiB", 17 << 20, []pattern{steady(500_000)}, "", 17, 33},
-		{"100 bytes a second, or nothing", line, []pattern{{1, step}, {}}, "blocked", 12, 14},
-		{"5 kB/s", line, []pattern{steady(5000)}, "blocked", 12, 14},
-		{"22 KiB/s", line, slices.Repeat([]pattern{steady(22 << 10)}, 8), "too far behind", 16, 17},
-		{"128 KiB in bursts", line, slices.Repeat([]pattern{{128 << 10, apart}}, 8), "too far behind", 16, 17},
+		{"32 KiB/s bit by bit", 320, line, []pattern{steady(slowest + 20)}, "", 0, 14},
+		{"32 KiB/s in bursts of all lengths", 320, line, many, "", 0, 14},
+		{"1 MB in bursts", 320, line, []pattern{{1_000_000, apart}}, "", 0, 14},
+		{"50 kB/s in bursts, as of a TCP window", 320, line, []pattern{{445_000, apart - second}}, "", 0, 14},
+		{"mixed speeds and short frames", 320, 4000, []pattern{steady(50_000), {100_000, 2 * second}, steady(1_000_000)}, "", 0, 14},
+		{"frames longer than 16 MiB", 320, 17 << 20, []pattern{steady(500_000)}, "", 17, 33},
+		{"100 bytes a second, or nothing", 320, line, []pattern{{1, step}, {}}, "blocked", 12, 14},
+		{"5 kB/s", 320, line, []pattern{steady(5000)}, "blocked", 12, 14},
+		{"22 KiB/s", 320, line, slices.Repeat([]pattern{steady(22 << 10)}, 8), "too far behind", 16, 17},
+		{"128 KiB in bursts", 320, line, slices.Repeat([]pattern{{128 << 10, apart}}, 8), "too far behind", 16, 17},
+		{"scarce memory, 32 KiB/s in bursts of all lengths", 2, line, many, "", 0, 2},
+		{"scarce memory, mixed speeds", 1, 4000, []pattern{steady(50_000), {100_000, 2 * second}, steady(1_000_000)}, "", 0, 1},
+		{"scarce memory, nothing", 2, line, []pattern{{}}, "blocked", 0, 2},
+		{"scarce memory, 22 KiB/s", 2, line, slices.Repeat([]pattern{steady(22 << 10)}, 8), "too far behind", 2, 3},
 	} {
-		r := &room{now: now, said: now, size: test.size}
+		r := &room{now: now, said: now, size: test.size, pace: New(new(Crowd)), free: test.free << 20}
 		for i, p := range test.peers {
 			r.conns = append(r.conns, &conn{pattern: p, again: now.Add(time.Duration(i) * step)})
 		}

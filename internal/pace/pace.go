@@ -6,12 +6,15 @@
 // keeps up with the slowed room. One that reads less is dropped, because a write takes [WriteWait] or because
 // [Pace.TooFar] reports true.
 //
+// Several rooms that are flooded at the same time take turns, so that they leave processors idle for other rooms.
+//
 // The package knows only numbers: bytes, times, and speeds in bytes a second.
 package pace
 
 import (
 	"math"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,17 +32,13 @@ const (
 	// MinSpeed is the speed below which lagging connections can't slow down a room.
 	MinSpeed = 32 << 10
 
-	// minSpeedLag is the lag, in bytes, beyond which a connection slows down its room to MinSpeed.
-	minSpeedLag = 14 << 20
-
-	// stalledSpeed is the speed of a room beside a connection that reads nothing. At this speed the blocked write
-	// has taken WriteWait, and a sweep has noticed it, before the connection is minSpeedLag behind.
-	stalledSpeed = minSpeedLag / int64((WriteWait+2*SweepPeriod)/time.Second)
-
-	// dropLag is the lag, in bytes, beyond which a connection is dropped. The space from minSpeedLag on is for
-	// peers that read in bursts. A peer that reads 50 kB/s in portions of 100 kB opens its TCP window every 6 to
-	// 8 s (Linux 6.18).
+	// dropLag is the lag, in bytes, beyond which a connection is dropped while there is enough memory.
 	dropLag = 16 << 20
+
+	// burst is the number of bytes below the lag at which a connection is dropped, from which on it slows down its
+	// room to MinSpeed. They are for peers that read in bursts. A peer that reads 50 kB/s in portions of 100 kB
+	// opens its TCP window every 6 to 8 s (Linux 6.18).
+	burst = 2 << 20
 
 	// speedSweeps is the number of sweeps over which a connection's speed is averaged.
 	speedSweeps = 8
@@ -48,6 +47,16 @@ const (
 	// writeTime per connection and share the next writes. A larger value saves processor time in large rooms. A
 	// smaller one saves latency: with 10,000 people on two cores it adds 50 ms.
 	writeTime = 10 * time.Microsecond
+
+	// flushTime is about the processor time of a flush, without its writes.
+	flushTime = 20 * time.Microsecond
+
+	// byteTime is about the processor time, in nanoseconds, of a byte in a write.
+	byteTime = 0.5
+
+	// crowdRest is how many times the estimated work of all flooded rooms lies between two turns of one of them. So
+	// they take half of the processors.
+	crowdRest = 2
 )
 
 // settleTime is the shortest time between two fan-outs if the first one found a connection lagging. A
@@ -74,9 +83,13 @@ func (m *Meter) Sweep(written uint64, lag int64) {
 	m.speed += (read - m.speed) / speedSweeps
 }
 
-// allowed returns the speed that a room may have while the connection has this lag. Beside a connection that
-// reads, it is half the connection's speed, so that the connection catches up.
-func (m *Meter) allowed(lag int64) int64 {
+// allowed returns the speed that a room may have while the connection has this lag, and is dropped beyond limit.
+// Beside a connection that reads, it is half the connection's speed, so that the connection catches up.
+func (m *Meter) allowed(lag, limit int64) int64 {
+	minSpeedLag := limit - min(burst, limit/2)
+	// At stalledSpeed, the blocked write of a connection that reads nothing has taken WriteWait, and a sweep has
+	// noticed it, before the connection is minSpeedLag behind.
+	stalledSpeed := max(MinSpeed, minSpeedLag/int64((WriteWait+2*SweepPeriod)/time.Second))
 	switch {
 	case lag > minSpeedLag:
 		return MinSpeed
@@ -89,13 +102,15 @@ func (m *Meter) allowed(lag int64) int64 {
 
 // Survey is what one look at all connections of a room finds.
 type Survey struct {
+	limit   int64 // the lag, in bytes, beyond which a connection is dropped
 	lagging int
 	speed   int64  // the room's highest speed; only valid if a connection lags
 	needed  uint64 // the first line of the stream that a connection still needs
 }
 
-// NewSurvey returns a Survey without a connection, for a stream of this number of lines.
-func NewSurvey(lines uint64) Survey { return Survey{speed: math.MaxInt64, needed: lines} }
+// lags reports whether a connection with this lag slows down the room. Scarce memory lowers the limit, so that the
+// room slows down before the connection must be dropped.
+func (s *Survey) lags(lag int64) bool { return lag > min(MaxLag, s.limit/4) }
 
 // Needed returns the first line of the stream that a connection still needs.
 func (s Survey) Needed() uint64 { return s.needed }
@@ -103,54 +118,113 @@ func (s Survey) Needed() uint64 { return s.needed }
 // Add adds a connection that is behind, with its lag, the first line that it needs, and its meter.
 func (s *Survey) Add(lag int64, line uint64, m *Meter) {
 	s.needed = min(s.needed, line)
-	if lag > MaxLag {
+	if s.lags(lag) {
 		s.lagging++
-		s.speed = min(s.speed, m.allowed(lag))
+		s.speed = min(s.speed, m.allowed(lag, s.limit))
 	}
 }
 
-// Pace decides when a room's next flush is due. The zero Pace is that of a room without connections.
-type Pace struct {
-	survey    Survey    // the last look at all connections; Changed keeps it up to date
-	lagged    bool      // the last look found a connection lagging
-	fannedOut time.Time // when the last fan-out ended
-	written   time.Time // when it can have been written
-	longest   int64     // bytes of the longest frame so far
+// Crowd is the rooms of a chat that wait for their next flush. Any goroutine may use it.
+type Crowd struct {
+	rooms atomic.Int64
+	work  atomic.Int64 // that their last flushes were, in nanoseconds
 }
 
-// TooFar reports whether a connection with this lag must be dropped. The limit is dropLag and the room's
-// longest frame, because a single message may be longer than dropLag.
-func (p *Pace) TooFar(lag int64) bool { return lag > dropLag+p.longest }
+// Pace decides when a room's next flush is due.
+type Pace struct {
+	crowd     *Crowd
+	waits     bool          // the room is in crowd
+	work      time.Duration // about the processor time of the last flush and its writes
+	limit     int64         // the lag beyond which a connection is dropped
+	survey    Survey        // the last look at all connections; Changed keeps it up to date
+	lagged    bool          // the last look found a connection lagging
+	fannedOut time.Time     // when the last fan-out ended
+	written   time.Time     // when it can have been written
+	longest   int64         // bytes of the longest frame so far
+	sent      int           // bytes of the frames since the last fan-out
+}
+
+// New returns the Pace of a room without connections. crowd is that of all rooms.
+func New(crowd *Crowd) Pace {
+	return Pace{crowd: crowd, limit: dropLag, survey: Survey{limit: dropLag, needed: math.MaxUint64}}
+}
+
+// NewSurvey returns a Survey without a connection. The room's stream has this number of lines, and connections may
+// be up to free bytes behind.
+func (p *Pace) NewSurvey(lines uint64, free int64) Survey {
+	p.limit = min(dropLag, free)
+	return Survey{limit: p.limit, speed: math.MaxInt64, needed: lines}
+}
+
+// TooFar reports whether a connection with this lag must be dropped. The room's longest frame is added to the
+// limit, because a single message may be longer.
+func (p *Pace) TooFar(lag int64) bool { return lag > p.limit+p.longest }
 
 // Sent notes that the room sends a frame of size bytes.
-func (p *Pace) Sent(size int) { p.longest = max(p.longest, int64(size)) }
+func (p *Pace) Sent(size int) {
+	p.longest = max(p.longest, int64(size))
+	p.sent += size
+}
 
 // SetSurvey replaces the Survey of the last look.
 func (p *Pace) SetSurvey(s Survey) { p.survey, p.lagged = s, s.lagging > 0 }
 
+// Behind reports whether the last look found a connection that still needs lines before the end of a stream of this
+// number of lines.
+func (p *Pace) Behind(lines uint64) bool { return p.survey.needed < lines }
+
 // Changed notes that one connection's lag has fallen since the last look. A connection that is dropped has
 // fallen to 0.
 func (p *Pace) Changed(before, after int64) {
-	if before > MaxLag && after <= MaxLag {
+	if p.survey.lags(before) && !p.survey.lags(after) {
 		p.survey.lagging--
 	}
 }
 
-// FannedOut notes that a fan-out to this number of connections has ended.
+// FannedOut notes that a fan-out to this number of connections has ended. While other rooms wait, the next one comes
+// after a turn of each of them. A room whose flushes are small does not wait for much longer ones: its part of the
+// processors is that of any other room.
 func (p *Pace) FannedOut(now time.Time, connections int) {
-	p.fannedOut = now
-	p.written = now.Add(writeTime * time.Duration(connections) / time.Duration(runtime.GOMAXPROCS(0)))
+	p.Wait(false)
+	n := time.Duration(connections)
+	wait := n * writeTime
+	p.work = flushTime + wait + n*time.Duration(byteTime*float64(p.sent))
+	if others := time.Duration(p.crowd.rooms.Load()); others > 0 {
+		wait = crowdRest * min((1+others)*p.work, p.work+time.Duration(p.crowd.work.Load()))
+	}
+	p.fannedOut, p.sent = now, 0
+	p.written = now.Add(wait / time.Duration(runtime.GOMAXPROCS(0)))
+}
+
+// Wait notes whether the room has lines that wait for their flush. At its end the room must not wait.
+func (p *Pace) Wait(waits bool) {
+	if waits == p.waits {
+		return
+	}
+	p.waits = waits
+	sign := int64(1)
+	if !waits {
+		sign = -1
+	}
+	p.crowd.rooms.Add(sign)
+	p.crowd.work.Add(sign * int64(p.work))
+}
+
+// crowded reports whether another room waits.
+func (p *Pace) crowded() bool {
+	return p.crowd.rooms.Load() > 1 || !p.waits && p.crowd.rooms.Load() > 0
 }
 
 // Due returns when size pending bytes may be flushed, and whether lagging connections hold them back. If full
-// is true, they need not wait for the last fan-out's writes. latest ends the holding back, unless it is zero.
+// is true, and no other room waits, they need not wait for the last fan-out's writes. latest ends the holding back,
+// unless it is zero.
 func (p *Pace) Due(now time.Time, size int, full bool, latest time.Time) (due time.Time, heldBack bool) {
 	due = p.heldUntil(size)
 	if !latest.IsZero() && latest.Before(due) {
 		due = latest
 	}
 	heldBack = due.After(now)
-	if !full && due.Before(p.written) {
+	if (!full || p.crowded()) && due.Before(p.written) {
 		due = p.written
 	}
 	return due, heldBack

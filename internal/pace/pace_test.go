@@ -3,6 +3,7 @@ package pace
 import (
 	"math"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 )
@@ -38,18 +39,19 @@ func TestSurvey(t *testing.T) {
 		connections [][3]int64 // lag, first line that it needs, speed
 		want        Survey
 	}{
-		{nil, Survey{0, math.MaxInt64, 100}},
-		{[][3]int64{{near, 70, 0}}, Survey{0, math.MaxInt64, 70}},
-		{[][3]int64{{lagging, 70, 0}}, Survey{1, stalled, 70}},
-		{[][3]int64{{14 << 20, 70, 16 << 10}}, Survey{1, stalled, 70}},
-		{[][3]int64{{lagging, 70, 16<<10 + 1}}, Survey{1, slowest, 70}},
-		{[][3]int64{{14 << 20, 70, 100_000}}, Survey{1, 50_000, 70}},
-		{[][3]int64{{14<<20 + 1, 70, 100_000}}, Survey{1, slowest, 70}},
-		{[][3]int64{{lagging, 70, 1 << 30}}, Survey{1, stalled, 70}},
-		{[][3]int64{{lagging, 70, 400_000}, {lagging, 60, 100_000}, {lagging, 50, 800_000}}, Survey{3, 50_000, 50}},
-		{[][3]int64{{near, 60, 100_000}, {lagging, 70, 400_000}}, Survey{1, 200_000, 60}},
+		{nil, Survey{16 << 20, 0, math.MaxInt64, 100}},
+		{[][3]int64{{near, 70, 0}}, Survey{16 << 20, 0, math.MaxInt64, 70}},
+		{[][3]int64{{lagging, 70, 0}}, Survey{16 << 20, 1, stalled, 70}},
+		{[][3]int64{{14 << 20, 70, 16 << 10}}, Survey{16 << 20, 1, stalled, 70}},
+		{[][3]int64{{lagging, 70, 16<<10 + 1}}, Survey{16 << 20, 1, slowest, 70}},
+		{[][3]int64{{14 << 20, 70, 100_000}}, Survey{16 << 20, 1, 50_000, 70}},
+		{[][3]int64{{14<<20 + 1, 70, 100_000}}, Survey{16 << 20, 1, slowest, 70}},
+		{[][3]int64{{lagging, 70, 1 << 30}}, Survey{16 << 20, 1, stalled, 70}},
+		{[][3]int64{{lagging, 70, 400_000}, {lagging, 60, 100_000}, {lagging, 50, 800_000}}, Survey{16 << 20, 3, 50_000, 50}},
+		{[][3]int64{{near, 60, 100_000}, {lagging, 70, 400_000}}, Survey{16 << 20, 1, 200_000, 60}},
 	} {
-		got := NewSurvey(100)
+		p := New(new(Crowd))
+		got := p.NewSurvey(100, 1<<40)
 		for _, c := range test.connections {
 			got.Add(c[0], uint64(c[1]), &Meter{speed: c[2]})
 		}
@@ -62,9 +64,9 @@ func TestSurvey(t *testing.T) {
 // When the last lagging connection has caught up, lines are held back for 1 ms after the last fan-out at most, without
 // another look.
 func TestChanged(t *testing.T) {
-	var p Pace
+	p := New(new(Crowd))
 	p.FannedOut(now, 2)
-	p.SetSurvey(Survey{lagging: 2, speed: stalled})
+	p.SetSurvey(Survey{limit: 16 << 20, lagging: 2, speed: stalled})
 	for _, test := range []struct{ before, after, lagging int }{
 		{2 * lagging, lagging, 2}, {near, 0, 2}, {lagging, near, 1}, {near, 0, 1}, {lagging, 0, 0},
 	} {
@@ -75,11 +77,66 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// A connection is too far behind with more than 16 MiB and the longest frame of the room so far.
+// Rooms that are flooded at the same time take turns, so that all of them together take half of two processors by
+// the estimate of 20 µs for a flush, 10 µs for a write, and 0.5 ns for a byte of it. A room whose flushes are short
+// waits for no more than its part. A room that is alone, or does not wait itself, goes at once.
+func TestTurns(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	const µs = time.Microsecond
+	type flush struct{ bytes, connections int }
+	for _, test := range []struct {
+		name   string
+		others []flush // of the rooms that wait
+		own    flush
+		want   time.Duration // from the fan-out to the next full flush
+	}{
+		{"alone", nil, flush{40_000, 100}, 0},
+		{"two alike", []flush{{40_000, 9}}, flush{40_000, 9}, 580 * µs},            // 2 × (20 + 9×10 + 9×20)
+		{"many alike", slices.Repeat([]flush{{0, 1}}, 99), flush{0, 1}, 3000 * µs}, // 100 × (20 + 10)
+		{"a small one", []flush{{40_000, 1000}}, flush{0, 2}, 80 * µs},             // twice its own 20 + 20
+		{"a large one beside small ones", slices.Repeat([]flush{{0, 1}}, 99), flush{0, 1000}, 12_990 * µs},
+	} {
+		crowd := new(Crowd)
+		fanOut := func(f flush) *Pace {
+			p := New(crowd)
+			p.Sent(f.bytes)
+			p.FannedOut(now, f.connections)
+			return &p
+		}
+		var others []*Pace
+		for _, f := range test.others {
+			others = append(others, fanOut(f))
+		}
+		for _, p := range others {
+			p.Wait(true)
+		}
+		own := fanOut(test.own)
+		own.Wait(true)
+		due, heldBack := own.Due(now, 100_000, true, time.Time{})
+		if got := max(0, due.Sub(now)); got != test.want || heldBack {
+			t.Errorf("%s: got %v, held back %v; want %v, false", test.name, got, heldBack, test.want)
+		}
+		for _, p := range others {
+			p.Wait(false)
+		}
+		if due, _ := own.Due(now, 100_000, true, time.Time{}); due.After(now) {
+			t.Errorf("%s: got %v when the others no longer wait, want at once", test.name, due.Sub(now))
+		}
+		if own.Wait(false); crowd.rooms.Load() != 0 || crowd.work.Load() != 0 {
+			t.Errorf("%s: got %d rooms with work of %d ns at the end, want none", test.name, crowd.rooms.Load(), crowd.work.Load())
+		}
+	}
+}
+
+// A connection is too far behind with more than 16 MiB, or the memory that is free, and the longest frame of the room
+// so far.
 func TestTooFar(t *testing.T) {
-	var p Pace
-	for _, test := range []struct{ sent, limit int64 }{{0, 16 << 20}, {20 << 20, 36 << 20}, {100, 36 << 20}} {
+	p := New(new(Crowd))
+	for _, test := range []struct{ sent, free, limit int64 }{
+		{0, 1 << 40, 16 << 20}, {20 << 20, 1 << 40, 36 << 20}, {100, 1 << 40, 36 << 20}, {100, 1 << 20, 21 << 20}, {100, 0, 20 << 20},
+	} {
 		p.Sent(int(test.sent))
+		p.NewSurvey(0, test.free)
 		if at, above := p.TooFar(test.limit), p.TooFar(test.limit+1); at || !above {
 			t.Errorf("after a frame of %d bytes: got too far %v at %d bytes and %v above, want false and true", test.sent, at, test.limit, above)
 		}
@@ -113,9 +170,9 @@ func TestDue(t *testing.T) {
 		{"the latest time comes later", stalled, 1, false, 1, now.Add(2000 * ms), 0, 1000 * ms, true},
 		{"the writes take longer than the latest time", 100, 0, false, 200_000, now.Add(300 * ms), 0, 1000 * ms, false},
 	} {
-		var p Pace
+		p := New(new(Crowd))
 		p.FannedOut(now, test.connections)
-		p.SetSurvey(Survey{lagging: test.lagging, speed: stalled})
+		p.SetSurvey(Survey{limit: 16 << 20, lagging: test.lagging, speed: stalled})
 		due, heldBack := p.Due(now.Add(test.at), test.size, test.full, test.latest)
 		if got := max(due.Sub(now), 0); got != test.want || heldBack != test.heldBack {
 			t.Errorf("%s: got %v, held back %v; want %v, %v", test.name, got, heldBack, test.want, test.heldBack)
@@ -123,9 +180,9 @@ func TestDue(t *testing.T) {
 	}
 
 	// A connection that lagged at the last look has caught up since.
-	var p Pace
+	p := New(new(Crowd))
 	p.FannedOut(now, 1)
-	p.SetSurvey(Survey{lagging: 1, speed: stalled})
+	p.SetSurvey(Survey{limit: 16 << 20, lagging: 1, speed: stalled})
 	p.Changed(MaxLag+1, 0)
 	if due, heldBack := p.Due(now, stalled, true, none); due.Sub(now) != ms || !heldBack {
 		t.Errorf("one has caught up: got %v, held back %v; want 1 ms, true", due.Sub(now), heldBack)
