@@ -223,3 +223,144 @@ func lastRun(t *testing.T, c *wstest.Client) int {
 	}
 	return last[0]
 }
+
+// homecomer is a client that comes back to a room after each loss of the connection, with its last position. It does
+// not number its messages.
+type homecomer struct {
+	t     *testing.T
+	name  string // of a speaker, or ""
+	said  int
+	since string   // EPOCH.SEQ
+	heard []string // all lines that came, in order
+}
+
+// stay receives lines until one of them is "over".
+func (h *homecomer) stay(addr string) {
+	for over := false; !over; {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			time.Sleep(5 * time.Millisecond) // the chat is being restarted
+			continue
+		}
+		conn.SetDeadline(time.Now().Add(2 * time.Minute))
+		over = h.visit(conn)
+		conn.Close()
+	}
+}
+
+// visit receives lines on one connection, until the connection is lost or a line is "over".
+func (h *homecomer) visit(conn net.Conn) (over bool) {
+	c, err := wstest.TryUpgrade(h.t, conn, "/lobby/ws?since="+h.since)
+	if err != nil {
+		return false
+	}
+	epoch, seq, _, err := readPosition(c)
+	if err != nil {
+		return false
+	}
+	h.since = fmt.Sprintf("%s.%d", epoch, seq)
+	lost := make(chan struct{})
+	var speaking sync.WaitGroup
+	defer speaking.Wait()
+	defer close(lost)
+	if h.name != "" {
+		speaking.Go(func() { h.speak(c, lost) })
+	}
+	for next := c.Lines(); ; {
+		line, err := next()
+		if err != nil {
+			return false
+		}
+		seq++
+		h.since = fmt.Sprintf("%s.%d", epoch, seq)
+		h.heard = append(h.heard, line)
+		if line == "over" {
+			return true
+		}
+	}
+}
+
+// speak sends lines, no two of which are equal, until lost is closed.
+func (h *homecomer) speak(c *wstest.Client, lost chan struct{}) {
+	for {
+		select {
+		case <-lost:
+			return
+		case <-time.After(rand.N(10 * time.Millisecond)):
+			h.said++
+			c.Write(wstest.Frame(0x81, fmt.Sprint(h.name, " ", h.said)))
+		}
+	}
+}
+
+// While the chat is killed again and again, also before it has written anything and while it starts, four clients that
+// come back get every line that is left once, and in order.
+func TestKillsInARow(t *testing.T) {
+	t.Parallel()
+	kills := 12
+	if wstest.Long() {
+		kills = 150
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	addr, dir := freeAddr(t), t.TempDir()
+	start := func() program { return startProgram(t, "-addr", addr, "-state", dir, "-history", "100000") }
+	stored := func(room, text string) func() bool {
+		return func() bool { return fileContains(filepath.Join(dir, "room-"+room+".txt"), text) }
+	}
+	p := start()
+	for n := range 20 { // so that a start takes a while to read them
+		ann := wstest.Upgrade(t, wstest.Dial(t, addr), fmt.Sprintf("/room%d/ws", n))
+		ann.Send(websocket.TextFrame, "hello")
+		defer ann.Conn.Close()
+	}
+	homecomers := []*homecomer{{t: t, name: "ann"}, {t: t, name: "bob"}, {t: t}, {t: t}}
+	var staying sync.WaitGroup
+	for _, h := range homecomers {
+		staying.Go(func() { h.stay(addr) })
+	}
+	wstest.Until(t, "lines are stored", func() bool { return stored("lobby", "\nann 100\n")() && stored("room19", "hello")() })
+	p.Process.Kill()
+	p.Wait()
+	for n := range kills {
+		if n%4 == 3 { // while it starts
+			cmd := chat(t, "-addr", addr, "-state", dir, "-history", "100000")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
+			cmd.Process.Kill()
+			cmd.Wait()
+			continue
+		}
+		p := start()
+		switch {
+		case n%4 == 2: // after it has written
+			time.Sleep(time.Duration(1000+random.IntN(3000)) * time.Millisecond)
+		default:
+			time.Sleep(time.Duration(50+random.IntN(250)) * time.Millisecond)
+		}
+		p.Process.Kill()
+		p.Wait()
+	}
+	start()
+	over := wstest.Upgrade(t, wstest.Dial(t, addr), "/lobby/ws")
+	over.Send(websocket.TextFrame, "over")
+	defer over.Conn.Close()
+	staying.Wait()
+	late := &homecomer{t: t}
+	late.stay(addr)
+	for i, h := range homecomers {
+		if unique := slices.Compact(slices.Sorted(slices.Values(h.heard))); len(unique) != len(h.heard) {
+			t.Errorf("client %d: got %d lines, %d of them twice, want none", i, len(h.heard), len(h.heard)-len(unique))
+		}
+		rest := h.heard
+		for n, line := range late.heard {
+			at := slices.Index(rest, line)
+			if at < 0 {
+				t.Fatalf("client %d: line %d, %q, did not come after line %q, want all lines in order", i, n, line, late.heard[max(0, n-1)])
+			}
+			rest = rest[at+1:]
+		}
+	}
+	t.Logf("%d lines are left of at least %d", len(late.heard), len(homecomers[0].heard))
+}

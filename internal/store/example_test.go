@@ -18,7 +18,7 @@ func Example() {
 
 	const history = 256
 	for range 2 {
-		s, err := store.Open(path, history)
+		s, err := store.Open(path, store.Options{History: history, MaxRooms: 1000, FileLimit: 64 << 20})
 		if err != nil {
 			panic(err)
 		}
@@ -26,12 +26,11 @@ func Example() {
 		if err != nil {
 			panic(err)
 		}
-		lobby := stream.New(history)
-		record, found := records["lobby"]
-		if found {
-			lobby = stream.Restore(history, record, s.Complete())
+		lobby, found := stream.New(history), false
+		for _, record := range records {
+			lobby, found = stream.Restore(history, record), true
 		}
-		room := s.Room("lobby", found && s.Complete())
+		room := s.Room("lobby", found)
 
 		fmt.Println("the lobby has", lobby.End().Lines, "lines")
 		lobby.Append(stream.TextFrame([]byte("hello\n")), 1700000000000)

@@ -2,19 +2,24 @@
 //
 // A room that was written continues with its lines, their numbers, and the numbers of senders and other
 // chats. If the last program that used the directory closed it as complete, nothing is missing. After a crash
-// the last lines may be missing, and [Store.Complete] reports false, so the room must continue with a new
-// epoch. A crash at any moment leaves each file as it was before a write or as it is after it.
+// the last lines may be missing, so the room continues with a new epoch, which is on the disk before anybody
+// gets it. A crash at any moment leaves each file as it was before a write or as it is after it. A room in
+// which nothing was ever said has no file.
 //
 // A room's Hub hands over only the lines that are new, and never waits for the disk. [Store.Run] writes the
-// rooms in turn. It asks a Hub for the lines that the store does not have with a [Request]. A Store and its Rooms
-// decide when a room is written, and a dir reads and writes the files. Another format, such as a journal, would
-// replace the dir's methods load and append.
+// rooms in turn. It asks a Hub for the lines that the store does not have with a [Request]. A Store and its
+// Rooms decide when a room is written, and a dir reads and writes the files. Another format, such as a
+// journal, would replace the dir's methods load and append.
 package store
 
 import (
 	"context"
 	"errors"
+	"io"
+	"io/fs"
+	"iter"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -27,13 +32,19 @@ import (
 // most a quarter of the time, so other programs get the rest of the disk.
 const writeRest = 3
 
-// never is the value of Room.stored before the first write, and after one that failed.
+// relayLimit is the largest size of relay.txt in bytes. An outbox holds at most 64 MiB, with 128 bytes for the
+// description of each part.
+const relayLimit = 65 << 20
+
+// never is the value of Room.stored if the file has not what the next start needs: after a write that failed,
+// and for a room that was restored after a crash.
 const never = -1
 
-// Store is an open directory with the records of rooms. A nil Store stores nothing: all its methods do nothing.
+// Store is an open directory with the records of rooms. A nil Store stores nothing: all its methods do
+// nothing.
 type Store struct {
 	// Set by Open and Read.
-	complete bool
+	maxRooms int
 	wake     chan struct{}     // has a value when due or ended may have grown; capacity 1
 	found    map[string]uint64 // rooms that Read returned, with the end of each
 
@@ -58,7 +69,7 @@ type Room struct {
 	end      context.CancelFunc
 
 	// Any goroutine.
-	stored atomic.Int64 // number of lines in the stream when it was last written, or never
+	stored atomic.Int64 // number of lines in the stream when it was last written, at first 0; or never
 
 	// Guarded by store.mu.
 	waiting bool // the room is in store.due
@@ -73,63 +84,117 @@ type Request struct {
 // Answer answers q with stream.Since(q.Since). It must be called once, and never blocks.
 func (q Request) Answer(record stream.Record) { q.answer <- record }
 
+// Options are the limits of a store.
+type Options struct {
+	History   int   // lines that a room has at least in the store
+	MaxRooms  int   // named rooms that are restored
+	FileLimit int64 // bytes of lines that one room's file may bring into memory
+}
+
 // Open opens the directory at path, which it makes if there is none, and marks it as in use. Only the owner
-// can read the directory and its files. Rooms have at least their last history lines in the store. After an
-// error, which says why the directory can't be used, it is closed, and the files of rooms are unchanged.
-func Open(path string, history int) (*Store, error) {
+// can read the directory that Open makes, and its files. Nobody else may be able to write to the directory.
+// After an error, which says why the directory can't be used, it is closed, and the files of rooms are
+// unchanged.
+func Open(path string, options Options) (*Store, error) {
 	s := &Store{
-		wake:    make(chan struct{}, 1),
-		found:   make(map[string]uint64),
-		dir:     dir{path: path, history: uint64(history), openFile: os.OpenFile, written: make(map[string]stream.Record)},
-		failing: make(map[*Room]bool),
-		rooms:   make(map[string]*Room),
+		maxRooms: options.MaxRooms,
+		wake:     make(chan struct{}, 1),
+		found:    make(map[string]uint64),
+		dir:      dir{path: path, history: uint64(options.History), limit: options.FileLimit, written: make(map[string]stream.Record)},
+		failing:  make(map[*Room]bool),
+		rooms:    make(map[string]*Room),
 	}
-	var err error
-	if s.complete, err = s.dir.begin(); err != nil {
-		s.dir.close(false)
+	if err := s.dir.begin(); err != nil {
+		s.dir.close("")
 		return nil, err
 	}
 	return s, nil
 }
 
-// Complete reports whether the last program that used the directory closed it as complete.
-func (s *Store) Complete() bool { return s != nil && s.complete }
-
-// Read returns the records of all rooms. It logs each file that it can't read, and gives it the suffix .damaged.
-// It logs files of rooms for which valid returns false, and leaves them alone. valid is not called for the
-// nameless room.
-func (s *Store) Read(valid func(room string) bool) (map[string]stream.Record, error) {
+// Read returns the records with which the rooms continue. The caller may range over them once, before Run.
+// Each record is read when it is its turn, so that only one of them need be in memory.
+//
+// If there are more named rooms than MaxRooms, Read returns those that were written last, and removes the
+// files of the others. It logs each file that can't be read, and gives it the suffix .damaged. It logs files
+// of rooms for which valid returns false, and leaves them alone. valid is not called for the nameless room.
+func (s *Store) Read(valid func(room string) bool) (iter.Seq2[string, stream.Record], error) {
 	if s == nil {
-		return nil, nil
+		return maps.All(map[string]stream.Record(nil)), nil
 	}
-	entries, err := os.ReadDir(s.dir.path)
+	entries, err := s.dir.list()
 	if err != nil {
 		return nil, err
 	}
-	records := make(map[string]stream.Record)
+	var rooms []string
+	var named []fs.DirEntry
 	for _, e := range entries {
-		if room, ok := roomOf(e.Name()); !ok {
-			continue
-		} else if room != "" && !valid(room) {
+		switch room, ok := roomOf(e.Name()); {
+		case !ok:
+		case room == "":
+			rooms = append(rooms, "")
+		case valid(room):
+			rooms, named = append(rooms, room), append(named, e)
+		default:
 			slog.Warn("a file in -state is not named after a room", "name", room)
-		} else if r, err := s.dir.load(room); err != nil {
-			file := s.dir.file(room)
-			err = errors.Join(err, os.RemoveAll(file+damaged), os.Rename(file, file+damaged))
-			slog.Warn("room not restored: file set aside", "err", err)
-		} else {
-			records[room], s.found[room] = r, r.End
 		}
 	}
-	return records, nil
+	surplus := make(map[string]bool)
+	for _, name := range s.dir.oldest(named, s.maxRooms) {
+		surplus[name] = true
+	}
+	if len(surplus) > 0 {
+		slog.Warn("more rooms are stored than there may be: the others end", "rooms", len(named), "end", len(surplus))
+	}
+	return func(yield func(string, stream.Record) bool) {
+		for _, room := range rooms {
+			if surplus[fileOf(room)] {
+				if err := s.dir.remove(fileOf(room)); err != nil {
+					slog.Warn("a file in -state can't be removed", "err", err)
+				}
+			} else if r, ok := s.load(room); ok && !yield(room, r) {
+				return
+			}
+		}
+		if err := s.dir.removeDamaged(); err != nil {
+			slog.Warn("damaged files in -state can't be removed", "err", err)
+		}
+	}, nil
+}
+
+// load returns the record of a room. If it can't be read, load sets the file aside, logs that, and returns
+// false.
+func (s *Store) load(room string) (r stream.Record, ok bool) {
+	r, cut, err := s.dir.load(room)
+	if err != nil {
+		if failed := s.dir.setAside(fileOf(room)); failed != nil {
+			slog.Warn("room not restored", "err", errors.Join(err, failed))
+		} else {
+			slog.Warn("room not restored: file set aside", "err", err)
+		}
+		return r, false
+	}
+	if cut {
+		slog.Warn("room restored without its oldest lines: they are too long together", "room", room, "bytes", s.dir.limit)
+	}
+	s.found[room] = r.End
+	return r, true
 }
 
 // TakeRelay returns what the last program gave to Close, and removes it, because a later run can't use it. It
-// returns nil if there is nothing, if it is damaged, or if the last program did not close the directory as complete.
-func (s *Store) TakeRelay() ([]byte, error) {
+// returns nil if there is nothing, if it is damaged, or if the last program did not close the directory as
+// complete.
+func (s *Store) TakeRelay() (relay []byte, err error) {
 	if s == nil {
 		return nil, nil
 	}
-	relay, err := s.dir.read(s.dir.relay())
+	err = s.dir.read(relayName, func(content *io.SectionReader) error {
+		if content.Size() > relayLimit {
+			return errCorrupt
+		}
+		relay = make([]byte, content.Size())
+		_, err := io.ReadFull(content, relay)
+		return err
+	})
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	} else if errors.Is(err, errCorrupt) {
@@ -137,7 +202,7 @@ func (s *Store) TakeRelay() ([]byte, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Remove(s.dir.relay()), s.dir.sync()); err != nil || !s.complete {
+	if err := errors.Join(s.dir.remove(relayName), s.dir.sync()); err != nil || !s.dir.runs.complete {
 		return nil, err
 	}
 	return relay, nil
@@ -148,21 +213,22 @@ func (s *Store) Abandon() error {
 	if s == nil {
 		return nil
 	}
-	return s.dir.close(s.complete)
+	return s.dir.close(s.dir.runs.found())
 }
 
-// Room returns a handle for the named room. It must be called when the room's Hub starts. saved means that the
-// Hub continues the record that Read returned, with the same epoch. The Hub must receive from Requests until the
-// room ends or Run's context is done.
-func (s *Store) Room(name string, saved bool) *Room {
+// Room returns a handle for the named room. It must be called when the room's Hub starts. restored means that
+// the Hub continues the record that Read returned. The Hub must receive from Requests until the room ends or
+// Run's context is done.
+func (s *Store) Room(name string, restored bool) *Room {
 	if s == nil {
 		return nil
 	}
 	r := &Room{store: s, name: name, requests: make(chan Request)}
 	r.ended, r.end = context.WithCancel(context.Background())
-	r.stored.Store(never)
-	if saved {
+	if restored && s.dir.runs.complete {
 		r.stored.Store(int64(s.found[name]))
+	} else if restored {
+		r.stored.Store(never)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,8 +236,9 @@ func (s *Store) Room(name string, saved bool) *Room {
 	return r
 }
 
-// Lacks reports whether the store lacks lines of a stream of end lines. It is true of a room that was never
-// written, even if it has no line, because its epoch is to survive. Only the room's Hub calls it.
+// Lacks reports whether the store lacks lines of a stream of end lines, or the epoch of a room that was
+// restored after a crash. A room without lines has nothing to store, because a client that comes back to an
+// empty room gets every line whatever its position. Only the room's Hub calls it.
 func (r *Room) Lacks(end uint64) bool { return r != nil && r.stored.Load() != int64(end) }
 
 // Offer queues the room for a write if the store lacks lines of it. It never waits. A room that could not be
@@ -255,7 +322,8 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// next removes the room that has waited longest from the queue, and returns it. It returns nil if no room waits.
+// next removes the room that has waited longest from the queue, and returns it. It returns nil if no room
+// waits.
 func (s *Store) next() *Room {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -291,7 +359,7 @@ func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (o
 }
 
 // removeEnded removes the files of the rooms that have ended. Rooms whose file could not be removed stay in
-// s.ended, for the next call. A file stays if a newer room has its name, whose first write replaces it.
+// s.ended, for the next call. A file stays if it is that of a newer room of the same name.
 func (s *Store) removeEnded() {
 	s.mu.Lock()
 	ended := s.ended
@@ -299,13 +367,11 @@ func (s *Store) removeEnded() {
 	s.mu.Unlock()
 	for _, r := range ended {
 		s.mu.Lock()
-		newest := s.rooms[r.name] == r
+		newest := s.rooms[r.name]
 		s.mu.Unlock()
 		var err error
-		if newest {
-			if err = os.Remove(s.dir.file(r.name)); errors.Is(err, os.ErrNotExist) {
-				err = nil
-			}
+		if newest != nil && (newest == r || newest.stored.Load() <= 0) { // else the file is that of the newest room
+			err = s.dir.remove(fileOf(r.name))
 			delete(s.dir.written, r.name)
 		}
 		s.noteResult(r, err)
@@ -335,14 +401,15 @@ func (s *Store) noteResult(r *Room, err error) {
 	}
 }
 
-// Finish writes the lines that the store lacks. rest must return stream.Since(since). Finish must be called once
-// for each room that has not ended, after the room's Hub has stopped and Run has returned. One goroutine at a
-// time may call it.
+// Finish writes the lines that the store lacks. rest must return stream.Since(since). Finish must be called
+// once for each room that has not ended, after the room's Hub has stopped and Run has returned. One goroutine
+// at a time may call it.
 func (r *Room) Finish(rest func(since uint64) stream.Record) {
 	if r == nil || r.ended.Err() != nil {
 		return
 	}
 	s := r.store
+	s.removeEnded() // before s forgets r, which may be without a file under the name of a room that has ended
 	if s.write(r, func(since uint64) (stream.Record, bool) { return rest(since), true }) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -359,13 +426,15 @@ func (s *Store) Close(relay []byte) {
 	}
 	s.removeEnded()
 	if relay != nil {
-		s.noteResult(nil, s.dir.replace(s.dir.relay(), relay))
+		s.noteResult(nil, s.dir.replace(relayName, relay))
 	}
 	complete := len(s.rooms)+len(s.failing) == 0
+	mark := closed
 	if !complete {
 		slog.Error("state is incomplete: the next start takes this stop for a crash")
+		mark = ""
 	}
-	if err := s.dir.close(complete); err != nil {
+	if err := s.dir.close(mark); err != nil {
 		slog.Error("state can't be closed", "err", err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,27 +22,42 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-func TestMain(m *testing.M) { wstest.Main(m) }
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // otherwise a store may refuse the directories that tests make
+	wstest.Main(m)
+}
+
+var options = Options{History: 100, MaxRooms: 1000, FileLimit: 64 << 20}
 
 // open opens a store, which is closed after the test as by a crash.
 func open(t testing.TB, path string) *Store {
 	t.Helper()
-	s, err := Open(path, 100)
+	s, err := Open(path, options)
 	must(t, err)
-	t.Cleanup(func() { s.dir.close(false) })
+	t.Cleanup(func() { s.dir.close("") })
 	return s
+}
+
+// file returns the path of a room's file.
+func (d *dir) file(room string) string { return filepath.Join(d.path, fileOf(room)) }
+
+// readAll returns the records in s.
+func readAll(t testing.TB, s *Store) map[string]stream.Record {
+	t.Helper()
+	records, err := s.Read(func(room string) bool { return !strings.Contains(room, " ") })
+	must(t, err)
+	return maps.Collect(records)
 }
 
 // wantStored compares the rooms in s with want, which is "map[ROOM:LINES]".
 func wantStored(t testing.TB, s *Store, complete bool, want string) {
 	t.Helper()
-	records, err := s.Read(func(room string) bool { return !strings.Contains(room, " ") })
 	texts := make(map[string]string)
-	for room, record := range records {
-		texts[room] = string(bytes.Join(encode(record)[1:], nil))
+	for room, record := range readAll(t, s) {
+		texts[room] = string(bytes.Join(encode(record, "")[1:], nil))
 	}
-	if got := fmt.Sprint(texts); err != nil || got != want || s.Complete() != complete {
-		t.Errorf("got %q, complete %v, error %v; want %q, complete %v", got, s.Complete(), err, want, complete)
+	if got := fmt.Sprint(texts); got != want || s.dir.runs.complete != complete {
+		t.Errorf("got %q, complete %v; want %q, complete %v", got, s.dir.runs.complete, want, complete)
 	}
 }
 
@@ -49,7 +66,7 @@ func add(s *stream.Stream, texts ...string) {
 	for _, text := range texts {
 		s.Append(stream.TextFrame([]byte(text+"\n")), 1000)
 	}
-	s.Trim(s.End().Lines)
+	s.Trim(s.End().Lines, math.MaxInt64)
 }
 
 // numbered returns the lines "line FIRST" to "line LAST-1".
@@ -60,8 +77,20 @@ func numbered(first, last uint64) (texts []string) {
 	return texts
 }
 
-// allOf returns the content of a file with the record of a whole stream.
-func allOf(s *stream.Stream) string { return sealed(string(bytes.Join(encode(s.Since(0)), nil))) }
+// loadWhole returns the record in a room's file as it was written, as if the directory had been closed as
+// complete.
+func (d *dir) loadWhole(room string) (stream.Record, error) {
+	before := d.runs
+	defer func() { d.runs = before }()
+	d.runs.complete = true
+	r, _, err := d.load(room)
+	return r, err
+}
+
+// allOf returns the content of a file that d writes for a whole stream.
+func (d *dir) allOf(s *stream.Stream) string {
+	return sealed(string(bytes.Join(encode(s.Since(0), d.runs.this), nil)))
+}
 
 // sealed returns content with its seal.
 func sealed(content string) string {
@@ -128,10 +157,8 @@ func start(t testing.TB, path string) *chat {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &chat{store: open(t, path), hubs: make(map[string]*hub), cancel: cancel}
-	records, err := c.store.Read(func(string) bool { return true })
-	must(t, err)
-	for name, r := range records {
-		c.run(name, stream.Restore(100, r, c.store.Complete()), c.store.Complete())
+	for name, r := range readAll(t, c.store) {
+		c.run(name, stream.Restore(100, r), true)
 	}
 	c.running.Go(func() { c.store.Run(ctx) })
 	return c
@@ -140,8 +167,8 @@ func start(t testing.TB, path string) *chat {
 // open opens a room with an empty stream.
 func (c *chat) open(name string) *hub { return c.run(name, stream.New(100), false) }
 
-func (c *chat) run(name string, s *stream.Stream, saved bool) *hub {
-	h := &hub{room: c.store.Room(name, saved), stream: s, texts: make(chan []string), done: make(chan struct{})}
+func (c *chat) run(name string, s *stream.Stream, restored bool) *hub {
+	h := &hub{room: c.store.Room(name, restored), stream: s, texts: make(chan []string), done: make(chan struct{})}
 	c.hubs[name] = h
 	go func() {
 		defer close(h.done)
@@ -188,9 +215,9 @@ func (c *chat) close(relay []byte) {
 	c.store.Close(relay)
 }
 
-// After a stop, rooms continue with the same epoch, lines and times, even rooms in which nothing was said. What
-// is new is on the disk two seconds later. A Hub is asked for what is new, and only then; once after a start it is
-// asked for all of its history, which the store continues from then on.
+// After a stop, rooms continue with the same epoch, lines and times. A room in which nothing was said has no
+// file. What is new is on the disk two seconds later. A Hub is asked for what is new, and only then; once
+// after a start it is asked for all of its history, which the store continues from then on.
 func TestRestart(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -198,7 +225,7 @@ func TestRestart(t *testing.T) {
 		for _, name := range []string{"", "lobby", "silent"} {
 			c.open(name)
 		}
-		for _, asked := range []string{"[0 60] [0 1] [0]", "[121 0 181] [2 0 3] []", "[242 0 302] [4 0 5] []"} {
+		for _, asked := range []string{"[0 60] [0 1] []", "[121 0 181] [2 0 3] []", "[242 0 302] [4 0 5] []"} {
 			for _, last := range []string{"before", "after"} {
 				c.hubs["lobby"].say(append(numbered(0, 59), last)...)
 				c.hubs[""].say("hello")
@@ -208,14 +235,19 @@ func TestRestart(t *testing.T) {
 			}
 			c.hubs["lobby"].say("the last line before the stop")
 			c.close(nil)
-			before := c.hubs
+			before, last := c.hubs, &c.store.dir
 			if got := fmt.Sprint(before["lobby"].asked, before[""].asked, before["silent"].asked); got != asked {
 				t.Errorf("got requests for the lines since %s, want %s", got, asked)
 			}
 			c = start(t, path)
 			for name, h := range before {
-				wantFile(t, c.store.dir.file(name), allOf(h.stream))
-				wantFile(t, c.store.dir.file(name), allOf(c.hubs[name].stream))
+				if name == "silent" {
+					wantFile(t, c.store.dir.file(name), "")
+					c.open(name)
+					continue
+				}
+				wantFile(t, c.store.dir.file(name), last.allOf(h.stream))
+				wantFile(t, c.store.dir.file(name), last.allOf(c.hubs[name].stream))
 			}
 		}
 		c.close(nil)
@@ -234,32 +266,32 @@ func TestCrash(t *testing.T) {
 		c.hubs["lobby"].say(numbered(110, 115)...)
 		c.stop()
 		c.hubs["lobby"].halt()
-		c.store.dir.close(false)
+		c.store.dir.close("")
 		c = start(t, path)
-		c.store.dir.history = 1000 // more than the stream has
 		c.hubs["lobby"].say()
 		wait(2 * time.Second) // the new epoch is written although nothing is said
 		epoch := c.hubs["lobby"].stream.Epoch()
-		wantFile(t, c.store.dir.file("lobby"), `{"epoch":"`+epoch+`","lines":110,`)
+		wantFile(t, c.store.dir.file("lobby"), `"epoch":"`+epoch+`","lines":110,`)
 		wantFile(t, c.store.dir.file("lobby"), `"former":[{"epoch":"`+before+`","end":110}]`)
 		c.hubs["lobby"].say("line 110")
 		c.close(nil)
-		wantFile(t, c.store.dir.file("lobby"), `{"epoch":"`+epoch+`","lines":111,`)
-		wantStored(t, open(t, path), true, fmt.Sprintf("map[lobby:%s\n]", strings.Join(numbered(10, 111), "\n")))
+		wantFile(t, c.store.dir.file("lobby"), `"epoch":"`+epoch+`","lines":111,`)
+		wantStored(t, open(t, path), true, fmt.Sprintf("map[lobby:%s\n]", strings.Join(numbered(11, 111), "\n")))
 	})
 }
 
-// After a write that took 1 s, the store rests for 3 s, and a stop does not wait for that. Rooms with new lines
-// take turns. A room without them is not written, nor is one that ends while it waits, even if its Hub answers.
+// After a write that took 1 s, the store rests for 3 s, and a stop does not wait for that. Rooms with new
+// lines take turns. A room without them is not written, nor is one that ends while it waits, even if its Hub
+// answers.
 func TestTurns(t *testing.T) {
 	path := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		c, began := start(t, path), time.Now()
 		var writes []string
-		c.store.dir.openFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
-			writes = append(writes, fmt.Sprint(strings.Trim(filepath.Base(path), "-.emoprtx"), " ", time.Since(began)))
+		c.store.dir.openFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			writes = append(writes, fmt.Sprint(strings.Trim(name, "-.emoprtx"), " ", time.Since(began)))
 			time.Sleep(time.Second)
-			return os.OpenFile(path, flag, mode)
+			return c.store.dir.root.OpenFile(name, flag, mode)
 		}
 		for n := range 3 {
 			c.open(fmt.Sprint(n))
@@ -297,6 +329,7 @@ func TestEndedRooms(t *testing.T) {
 		"end wait", "end end wait", "end ask wait", "restart end wait", "stop end", "ask wait end", "ask stop end",
 		"end new end", "end new ask end", "end reopen wait", "end wait reopen wait", "reopen end wait",
 		"reopen wait end wait", "ask reopen end wait", "reopen wait stop end",
+		"end enter wait", "enter end wait", "stop end enter", "enter stop end",
 	} {
 		t.Run(steps, func(t *testing.T) {
 			path := t.TempDir()
@@ -321,6 +354,8 @@ func TestEndedRooms(t *testing.T) {
 						old.End()
 					case "new": // is never written
 						old = c.store.Room("lobby", false)
+					case "enter": // and say nothing
+						c.open("lobby")
 					case "reopen":
 						c.open("lobby").say("new line")
 					case "stop":
@@ -331,6 +366,7 @@ func TestEndedRooms(t *testing.T) {
 				}
 				if !strings.Contains(steps, "stop") {
 					other := c.open("other")
+					other.say("line")
 					wait(2 * time.Second)
 					wantFile(t, c.store.dir.file("other"), "epoch")
 					wantFile(t, c.store.dir.file("lobby"), want)
@@ -343,8 +379,8 @@ func TestEndedRooms(t *testing.T) {
 			})
 			s := open(t, path)
 			wantFile(t, s.dir.file("lobby"), want)
-			if files, err := os.ReadDir(path); err != nil || len(files) != 1+strings.Count(steps, "reopen") || !s.Complete() {
-				t.Errorf("got files %v, %v, complete %v; want the lock, a room that was reopened, and complete", files, err, s.Complete())
+			if files, err := os.ReadDir(path); err != nil || len(files) != 1+strings.Count(steps, "reopen") || !s.dir.runs.complete {
+				t.Errorf("got files %v, %v, complete %v; want the lock, a room that was reopened, and complete", files, err, s.dir.runs.complete)
 			}
 		})
 	}
@@ -366,20 +402,20 @@ func TestForeignFiles(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(path, name), []byte(content), 0o600))
 	}
 	must(t, os.WriteFile(s.dir.file("b"), []byte("garbage"), 0o600))
-	must(t, os.MkdirAll(s.dir.file("b")+".damaged/older", 0o700), os.Mkdir(s.dir.file("dir"), 0o700), syscall.Mkfifo(s.dir.file("pipe"), 0o600))
+	must(t, os.WriteFile(s.dir.file("b")+".damaged", []byte("older"), 0o600))
 	s = open(t, path)
 	wantStored(t, s, true, "map[:in \n -:in -\n .txt:in .txt\n a:in a\n]")
 	for name, want := range foreign {
 		wantFile(t, filepath.Join(path, name), want)
 	}
-	for _, room := range []string{"b", "dir", "pipe"} {
-		wantFile(t, s.dir.file(room), "")
-		s.Room(room, false).Finish(stream.New(10).Since)
-		wantFile(t, s.dir.file(room), "epoch")
-	}
+	wantFile(t, s.dir.file("b"), "")
+	again := stream.New(10)
+	add(again, "again")
+	s.Room("b", false).Finish(again.Since)
+	wantFile(t, s.dir.file("b"), "again")
 	wantFile(t, s.dir.file("b")+".damaged", "garbage")
 	wantLogged(map[string]int{
-		"room not restored: file set aside": 3, "room-b.txt: file is corrupt or truncated": 1, "not a regular file": 2,
+		"room not restored: file set aside": 1, "room-b.txt: file is corrupt or truncated": 1,
 		"a file in -state is not named after a room": 1, `name="Not A Name"`: 1,
 	})
 }
@@ -395,14 +431,14 @@ func TestFileChangedWhileRunning(t *testing.T) {
 		say := func() { lobby.say(fmt.Sprint("line ", n)); n++ }
 		for _, change := range []func(){
 			func() {},
-			func() { old = allOf(lobby.stream) },
+			func() { old = c.store.dir.allOf(lobby.stream) },
 			func() { must(t, os.WriteFile(file, []byte("garbage"), 0o600)) },
 			func() { os.Remove(file) },
 			func() { must(t, os.WriteFile(file, []byte(old), 0o600)) },
 			func() { // lines of another epoch
 				other := stream.New(100)
 				add(other, numbered(0, n)...)
-				must(t, os.WriteFile(file, []byte(allOf(other)), 0o600))
+				must(t, os.WriteFile(file, []byte(c.store.dir.allOf(other)), 0o600))
 			},
 		} {
 			change()
@@ -418,22 +454,22 @@ func TestFileChangedWhileRunning(t *testing.T) {
 	wantLogged(map[string]int{"ERROR": 0})
 }
 
-// While rooms can't be written or removed the chat goes on. The first failure is logged once, and so is the end
-// of the last one. No line is missing afterwards.
+// While rooms can't be written or removed the chat goes on. The first failure is logged once, and so is the
+// end of the last one. No line is missing afterwards.
 func TestDiskFull(t *testing.T) {
 	wantLogged, path := captureLog(t), t.TempDir()
 	below := filepath.Join(path, "room-b.txt", "below") // makes room-b.txt a directory that can't be removed
 	synctest.Test(t, func(t *testing.T) {
 		c, full := start(t, path), false
-		c.store.dir.openFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
-			if filepath.Base(path) == "room-a.txt.tmp" && full {
+		c.store.dir.openFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			if name == "room-a.txt.tmp" && full {
 				flag = os.O_RDONLY | os.O_CREATE // so each write to the file fails
 			}
-			return os.OpenFile(path, flag, mode)
+			return c.store.dir.root.OpenFile(name, flag, mode)
 		}
 		c.open("a").say(numbered(0, 10)...)
 		wait(2 * time.Second)
-		before := allOf(c.hubs["a"].stream)
+		before := c.store.dir.allOf(c.hubs["a"].stream)
 		full = true
 		must(t, os.MkdirAll(below, 0o700))
 		c.open("b")
@@ -451,7 +487,7 @@ func TestDiskFull(t *testing.T) {
 		full = false
 		c.hubs["a"].say("line 100")
 		wait(2 * time.Second)
-		wantFile(t, c.store.dir.file("a"), allOf(c.hubs["a"].stream))
+		wantFile(t, c.store.dir.file("a"), c.store.dir.allOf(c.hubs["a"].stream))
 		c.hubs["b"].halt()
 		c.hubs["b"].room.End()
 		delete(c.hubs, "b")
@@ -481,9 +517,10 @@ func TestIncompleteClose(t *testing.T) {
 			c.open("lobby").say("line")
 			old.room.End()
 			c.open("other").say("line")
-			must(t, os.Mkdir(filepath.Join(path, obstacle), 0o700))
+			must(t, os.MkdirAll(filepath.Join(path, obstacle, "below"), 0o700))
 			c.close([]byte("relay"))
 		})
+		must(t, os.Remove(filepath.Join(path, obstacle, "below")))
 		wantLogged(map[string]int{"state can't be written": 1, "state is incomplete: the next start takes this stop for a crash": 1})
 		wantStored(t, open(t, path), false, want) // open removes the obstacle
 	}
@@ -495,8 +532,8 @@ func TestNil(t *testing.T) {
 		var s *Store
 		records, readErr := s.Read(nil)
 		relay, relayErr := s.TakeRelay()
-		if err := errors.Join(readErr, relayErr, s.Abandon()); err != nil || records != nil || relay != nil || s.Complete() {
-			t.Errorf("got records %v, relay %q, complete %v, error %v; want nothing", records, relay, s.Complete(), err)
+		if err := errors.Join(readErr, relayErr, s.Abandon()); err != nil || len(maps.Collect(records)) > 0 || relay != nil {
+			t.Errorf("got records %v, relay %q, error %v; want nothing", maps.Collect(records), relay, err)
 		}
 		r := s.Room("lobby", false)
 		r.Offer(1)

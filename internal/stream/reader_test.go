@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -55,6 +56,38 @@ func TestLag(t *testing.T) {
 	}
 }
 
+// A stream that takes more memory than it may drops the oldest frames, of the history, too, but none that a connection
+// needs. A client that comes back then gets what is left. A frame takes its lines, 10 bytes for its header, and 192 bytes.
+func TestTrim(t *testing.T) {
+	for _, test := range []struct {
+		history      int
+		needed       uint64
+		most         int64
+		first, start uint64 // line with which the stream begins, and a client that asks for everything
+	}{
+		{256, 100, math.MaxInt64, 0, 0},
+		{5, 100, math.MaxInt64, 95, 95},
+		{5, 50, math.MaxInt64, 50, 95},
+		{256, 100, 100 * 302, 0, 0},
+		{256, 100, 100*302 - 1, 1, 1},
+		{256, 100, 10 * 302, 90, 90},
+		{256, 100, 0, 100, 100},
+		{256, 70, 0, 70, 70},
+		{5, 100, 10 * 302, 95, 95},
+		{5, 100, 2 * 302, 98, 98},
+	} {
+		s := New(test.history)
+		say(s, 100, 100)
+		if s.Size() != 100*302 {
+			t.Errorf("got a size of %d bytes with 100 frames of 100 bytes, want 30,200", s.Size())
+		}
+		s.Trim(test.needed, test.most)
+		if r := s.NewReaderSince(""); s.start(0).Lines != test.first || r.Line() != test.start {
+			t.Errorf("%+v: got lines from %d on, and %d for a client; want %d and %d", test, s.start(0).Lines, r.Line(), test.first, test.start)
+		}
+	}
+}
+
 // Through appends, trims, joins and reads at random, each reader gets each line from its place on, once and in
 // order, with its time. The stream holds the history and the lines that are needed, and no frame before them.
 func TestEveryReaderGetsEveryLine(t *testing.T) {
@@ -89,7 +122,7 @@ func TestEveryReaderGetsEveryLine(t *testing.T) {
 				for _, r := range readers {
 					needed = min(needed, int(r.Line()))
 				}
-				s.Trim(uint64(needed))
+				s.Trim(uint64(needed), math.MaxInt64)
 				needed = min(needed, max(0, end-history))
 				if first, next := int(s.start(0).Lines), int(s.start(1).Lines); first > needed || next <= needed && first < end {
 					t.Fatalf("seed %d: got lines from %d on held, the next frame from %d on; want from %d on", seed, first, next, needed)

@@ -11,7 +11,7 @@ package stream
 import (
 	"crypto/rand"
 	"maps"
-	"slices"
+	"math"
 	"sort"
 	"strconv"
 	"strings"
@@ -20,13 +20,17 @@ import (
 	"example.com/chat/internal/once"
 )
 
-// maxPastEpochs is the number of crashed runs that a room remembers. A client with a position of an older run
-// gets the whole history.
-const maxPastEpochs = 100
-
 // frameCost is the number of bytes that [Reader.Read] charges for a frame beside its lines, because an event
 // may carry the frame's time.
 const frameCost = 24
+
+const (
+	// entryCost is about the number of bytes that an Entry and its Frame take beside the lines.
+	entryCost = 192
+
+	// senderCost is about the number of bytes that a sender takes, with an ID of 64 bytes.
+	senderCost = 256
+)
 
 // Stream is the stream of one room. It holds the frames of the last lines, for clients that come back, and
 // older frames while a connection needs them. It is not safe for concurrent use.
@@ -37,6 +41,7 @@ type Stream struct {
 	epoch   string
 	history uint64  // lines to hold
 	entries []Entry // oldest first
+	memory  int64   // bytes that entries take
 	end     Position
 	past    []PastEpoch // oldest first
 }
@@ -52,8 +57,8 @@ type Entry struct {
 	start Position // before the frame
 }
 
-// PastEpoch is a run of the room that ended with a crash. Lines up to End have the same numbers in all later
-// runs.
+// PastEpoch is an epoch of the room that ended with a crash. Lines up to End have the same numbers in all later
+// epochs.
 type PastEpoch struct {
 	Epoch string `json:"epoch"`
 	End   uint64 `json:"end"` // number of lines that are known to have been said
@@ -64,6 +69,7 @@ type PastEpoch struct {
 type Record struct {
 	Epoch   string
 	End     uint64 // number of lines said so far in the room
+	Start   uint64 // line with which the stream's history begins; Since sets it, and Restore does not read it
 	Frames  []Text // the last lines, oldest first
 	Past    []PastEpoch
 	Senders []once.Saved
@@ -90,31 +96,25 @@ func New(history int) *Stream {
 	return &Stream{Senders: once.NewSenders(nil), Marks: make(once.Marks), epoch: rand.Text(), history: uint64(history)}
 }
 
-// Restore returns a stream that continues r. If r is not complete, because the program crashed, lines may
-// have been said after its end. So the stream then begins a new epoch, and r's epoch becomes a past one. The
-// stream keeps r.Past.
-func Restore(history int, r Record, complete bool) *Stream {
+// Restore returns a stream that continues r, in r's epoch. It keeps r.Past. It leaves out marks that
+// [once.Marks.Merge] refuses.
+func Restore(history int, r Record) *Stream {
 	s := New(history)
-	s.past = r.Past
-	if complete {
-		s.epoch = r.Epoch
-	} else {
-		s.past = append(slices.Clone(r.Past[max(0, len(r.Past)+1-maxPastEpochs):]), PastEpoch{r.Epoch, r.End})
-	}
+	s.epoch, s.past = r.Epoch, r.Past
 	s.end.Lines = r.First()
 	for _, f := range r.Frames {
 		s.Append(TextFrame(f.Lines), f.At)
 	}
-	s.Trim(s.end.Lines)
+	s.Trim(s.end.Lines, math.MaxInt64)
 	s.Senders = once.NewSenders(r.Senders)
-	maps.Copy(s.Marks, r.Marks)
+	s.Marks.Merge(r.Marks)
 	return s
 }
 
 // Since returns a record of the lines of the history from line since on. Its first frame is whole, even if it
 // begins before that line. Frames and Past alias the stream.
 func (s *Stream) Since(since uint64) Record {
-	r := Record{Epoch: s.epoch, End: s.end.Lines, Past: s.past, Senders: s.Senders.Save(), Marks: maps.Clone(s.Marks)}
+	r := Record{Epoch: s.epoch, End: s.end.Lines, Start: s.historyStart(), Past: s.past, Senders: s.Senders.Save(), Marks: maps.Clone(s.Marks)}
 	for _, e := range s.entries[s.index(max(since, s.historyStart())):] {
 		r.Frames = append(r.Frames, Text{e.Frame.Lines, e.At})
 	}
@@ -126,6 +126,7 @@ func (s *Stream) Since(since uint64) Record {
 func (s *Stream) Append(f *Frame, at int64) (n int) {
 	n = lines.Count(f.Lines)
 	s.entries = append(s.entries, Entry{f, at, s.end})
+	s.memory += f.memory()
 	s.end.Lines += uint64(n)
 	s.end.Bytes += uint64(len(f.Lines))
 	return n
@@ -150,13 +151,23 @@ func (s *Stream) start(i int) Position {
 	return s.end
 }
 
-// Trim drops the frames that lie before the history and before the line needed.
-func (s *Stream) Trim(needed uint64) {
-	needed = min(needed, s.historyStart())
-	for len(s.entries) > 0 && s.start(1).Lines <= needed {
+// Trim drops the frames that lie before the history and before the line needed. While the stream has more than most
+// bytes, it drops frames of the history, too.
+func (s *Stream) Trim(needed uint64, most int64) {
+	start := s.historyStart()
+	for len(s.entries) > 0 && s.start(1).Lines <= needed && (s.start(1).Lines <= start || s.Size() > most) {
+		s.memory -= s.entries[0].Frame.memory()
 		s.entries[0] = Entry{} // lets the frame be collected before the array is
 		s.entries = s.entries[1:]
 	}
+}
+
+// memory returns about the number of bytes that f takes in a stream.
+func (f *Frame) memory() int64 { return int64(cap(f.Bytes)) + entryCost }
+
+// Size returns about the number of bytes of memory that the stream takes.
+func (s *Stream) Size() int64 {
+	return s.memory + int64(s.Senders.Len())*senderCost
 }
 
 // index returns the index of the entry that holds a line, or len(s.entries).

@@ -3,6 +3,7 @@ package stream
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,14 +32,16 @@ func filled() *Stream {
 }
 
 // A client that comes back with a position in the history gets the lines from there on. With any other
-// position it gets the whole history. After a crash, lines may have been said that are lost, so the stream
-// begins a new epoch. A position of the last 100 epochs is valid up to the last line that is known of it. Later
+// position it gets the whole history. A position of a past epoch is valid up to the last line that is known of it. Later
 // positions become that line.
 func TestComingBack(t *testing.T) {
 	s, epochs := filled(), []string{}
 	for run := range 101 { // run 0 has 20 lines, and each later run has one more
 		epochs = append(epochs, "RUN"+fmt.Sprint(run)+".", s.Epoch()+".")
-		s = Restore(256, s.Since(0), false)
+		r := s.Since(0)
+		past := append(slices.Clip(r.Past), PastEpoch{r.Epoch, r.End})
+		r.Epoch, r.Past = New(0).Epoch(), past[max(0, len(past)-100):]
+		s = Restore(256, r)
 		s.Append(TextFrame([]byte("new\n")), 0)
 	}
 	positions := strings.NewReplacer(append(epochs, "NOW", s.Epoch())...)
@@ -86,11 +89,25 @@ func TestSinceAndRestore(t *testing.T) {
 		if want := fmt.Sprint(test.first, " 20 map[other:{5 100}] [{ann 0}]"); text != numbered(test.first, 20) || numbers != want {
 			t.Errorf("%+v: got %q with the numbers %s, want %s", test, text, numbers, want)
 		}
-		if got := Restore(test.history, r, true).Since(0); !reflect.DeepEqual(got, r) {
+		if want := uint64(max(0, 20-test.history)); r.Start != want {
+			t.Errorf("%+v: got a history from line %d on, want %d", test, r.Start, want)
+		}
+		got := Restore(test.history, r).Since(0)
+		if got.Start = r.Start; !reflect.DeepEqual(got, r) {
 			t.Errorf("%+v: got %+v restored, want %+v", test, got, r)
 		}
 	}
-	if s := Restore(5, filled().Since(0), true); s.start(0).Lines != 15 {
+	if s := Restore(5, filled().Since(0)); s.start(0).Lines != 15 {
 		t.Errorf("got lines from %d on restored, want only the history from 15 on", s.start(0).Lines)
+	}
+}
+
+// A stream that is restored has no marks with numbers that no chat has. A damaged or forged record has such marks, and
+// the room would ignore that chat.
+func TestRestoreRefusesMarks(t *testing.T) {
+	r := filled().Since(0)
+	r.Marks["forged"] = once.OriginMark{Number: 1 << 62, At: 100}
+	if got := fmt.Sprint(Restore(256, r).Marks); got != "map[other:{5 100}]" {
+		t.Errorf("got marks %s, want map[other:{5 100}]", got)
 	}
 }
