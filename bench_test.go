@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/stream"
 	"example.com/chat/internal/wstest"
 )
@@ -95,7 +93,7 @@ func (a *audience) hear(bytes int) {
 
 // inMemory runs a Hub with the audience's connections, and returns its speakers.
 func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
-	hub := newHub("", stream.New(256), new(metrics.Counters), slog.Default())
+	hub := newHub("", stream.New(256), newShared(defaults.lineMemory()))
 	ctx, cancel := context.WithCancel(b.Context())
 	go hub.run(ctx)
 	var conns []*Conn

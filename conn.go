@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/cpushare"
 	"example.com/chat/internal/delivery"
 	"example.com/chat/internal/pace"
 	"example.com/chat/internal/pending"
@@ -51,7 +52,7 @@ const (
 	// retryAfter is the number of seconds after which a client may ask again whether there is room.
 	retryAfter = "5"
 
-	// maxForwardedFor is the number of bytes that are logged of X-Forwarded-For.
+	// maxForwardedFor is the largest number of bytes that are logged of X-Forwarded-For.
 	maxForwardedFor = 100
 )
 
@@ -86,7 +87,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	if refused := ws.CheckRequest(r, h.chat.cfg.origins); refused != nil {
 		return refused
 	}
-	asked, refused := parseJoin(r.URL.Query())
+	asked, refused := parseJoin(r.URL.RawQuery)
 	if refused != nil {
 		return refused
 	}
@@ -101,6 +102,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	}
 	c := newConn(hub, socket, func() { h.chat.leave(hub) })
 	c.forwardedFor = forwardedFor(r)
+	c.work = h.chat.readers.Meter()
 	if rate := h.chat.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
@@ -112,7 +114,7 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 // forge it.
 func forwardedFor(r *http.Request) string {
 	all := strings.Join(r.Header["X-Forwarded-For"], ", ")
-	return strings.Clone(all[:min(len(all), maxForwardedFor)])
+	return strings.Clone(ratelimit.Cut(all, maxForwardedFor))
 }
 
 // Conn is one client's connection. readPump hands messages from the socket to the Hub, and writePump writes the
@@ -124,7 +126,10 @@ type Conn struct {
 	transport    net.Conn // socket without TLS, or the connection under TLS; any goroutine may close it, and Close never blocks
 	leave        func()   // releases the room; close calls it once
 	forwardedFor string
-	limiter      *ratelimit.Limiter // limits messages; nil without -rate; only readPump uses it
+
+	// Owned by readPump, and by open before the pumps start.
+	limiter *ratelimit.Limiter // limits frames; nil without -rate
+	work    cpushare.Meter     // of the peer's input
 
 	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it,
 	// which tells writePump to finish.
@@ -189,7 +194,7 @@ func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (
 		return nil, net.ErrClosed
 	}
 	c.writes.Begin()
-	messages, err := ws.Accept(r, c.socket, socketReader{c, in}, maxMessage, c.pong)
+	messages, err := ws.Accept(r, c.socket, socketReader{c, in}, maxMessage, c.frame, c.pong)
 	c.writes.End(0)
 	if err != nil {
 		c.unregister(nil)
@@ -206,6 +211,7 @@ type socketReader struct {
 
 func (r socketReader) Read(p []byte) (n int, err error) {
 	c := r.conn
+	c.throttle(c.work.Wait())
 	c.reads.Begin()
 	err = os.ErrDeadlineExceeded // only draining sets a deadline
 	if !c.hub.isDraining() {
@@ -215,6 +221,7 @@ func (r socketReader) Read(p []byte) (n int, err error) {
 		n, err = r.readDraining(p)
 	}
 	c.reads.End(n)
+	c.work.Read(n)
 	return n, err
 }
 
@@ -257,10 +264,6 @@ func (c *Conn) forward(messages *ws.Reader) error {
 	if len(text) == 0 {
 		return err
 	}
-	if c.limiter != nil {
-		c.throttle(c.limiter.Delay(time.Now()))
-		c.limiter.Take()
-	}
 	select {
 	case c.hub.broadcast <- connFrame{c, stream.TextFrame(text)}:
 		return err
@@ -298,6 +301,16 @@ func spaceLineBreaks(text []byte) {
 	}
 }
 
+// frame counts a frame of the peer, before its payload is read. With -rate, it first waits until the peer may send
+// one more. A close frame need not wait, because no other follows it.
+func (c *Conn) frame(opcode byte) {
+	c.work.Frame(opcode == websocket.PingFrame)
+	if c.limiter != nil && opcode != websocket.CloseFrame {
+		c.throttle(c.limiter.Delay(time.Now()))
+		c.limiter.Take()
+	}
+}
+
 // throttle waits for d, until the Hub drains, or until the peer's time is over. Meanwhile the TCP window fills
 // up, so the peer must wait, too.
 func (c *Conn) throttle(d time.Duration) {
@@ -318,11 +331,24 @@ func (c *Conn) shutdown(err error) {
 	// Closing a socket with unread bytes resets the connection, and the peer might never see the close frame
 	// (RFC 6455, section 7.1.1).
 	c.socket.SetReadDeadline(time.Time{}) // startDrain has set one
-	io.Copy(io.Discard, c.socket)
+	c.discard()
 	c.writing.Wait()
 	c.linger.Stop()
-	c.logClose(cmp.Or(reply, c.reason))
 	c.close()
+	c.logClose(cmp.Or(reply, c.reason))
+}
+
+// discard reads the socket until that fails. A peer that floods waits for its turn here, too.
+func (c *Conn) discard() {
+	b := make([]byte, 4<<10)
+	for {
+		c.throttle(c.work.Wait())
+		n, err := c.socket.Read(b)
+		if err != nil {
+			return
+		}
+		c.work.Read(n)
+	}
 }
 
 // unregister unregisters c from the Hub, unless the Hub has stopped.
@@ -393,6 +419,10 @@ func (c *Conn) askForMore(b delivery.Batch) {
 	}
 }
 
+// joining limits the writePumps that hold a buffer of joinedFrames to 256, which take 16 MiB. A peer that does not read
+// blocks its writePump for up to writeWait, and there may be many. The other writePumps do not join frames.
+var joining = make(chan struct{}, 256)
+
 // joinedFrames holds buffers for frames that writePumps join from others and write at once.
 var joinedFrames = sync.Pool{New: func() any {
 	return &stream.Frame{Bytes: make([]byte, 0, ws.MaxHeader+stream.JoinLimit)}
@@ -405,11 +435,27 @@ func (c *Conn) writeBatch(b delivery.Batch) error {
 	if len(frames) == 1 {
 		return c.write(frames[0].Bytes)
 	}
+	select {
+	case joining <- struct{}{}:
+		defer func() { <-joining }()
+	default:
+		return c.writeEach(frames)
+	}
 	into := joinedFrames.Get().(*stream.Frame)
 	defer joinedFrames.Put(into)
 	for len(frames) > 0 {
 		var f *stream.Frame
 		f, frames = stream.Join(frames, into)
+		if err := c.write(f.Bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeEach writes frames as they are.
+func (c *Conn) writeEach(frames []*stream.Frame) error {
+	for _, f := range frames {
 		if err := c.write(f.Bytes); err != nil {
 			return err
 		}

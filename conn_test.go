@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,7 +18,6 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/stream"
 	"example.com/chat/internal/ws"
 	"example.com/chat/internal/wstest"
@@ -425,6 +425,76 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// With -rate, frames that carry no line count as messages, so that a line after 100 of them waits as long as after 100
+// lines.
+func TestRateCountsFrames(t *testing.T) {
+	for name, frames := range map[string]string{
+		"pings":               string(wstest.Frames(100, 0x89, "")),
+		"pongs":               string(wstest.Frames(100, 0x8a, "pong")),
+		"fragments":           string(wstest.Frame(0x01, "")) + string(wstest.Frames(98, 0x00, "x")) + string(wstest.Frame(0x80, "")),
+		"pings in a fragment": string(wstest.Frame(0x01, "")) + string(wstest.Frames(98, 0x89, "x")) + string(wstest.Frame(0x80, "")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const rate = 10
+				c := startChat(t, inMemory, with(func(cfg *config) { cfg.rate = rate }))
+				ann, bob := c.join("/ws"), c.join("/ws")
+				go io.Copy(io.Discard, ann.In)
+				began := time.Now()
+				go ann.Conn.Write([]byte(frames + string(wstest.Frame(0x81, "line"))))
+				for next := bob.Lines(); ; {
+					line, err := next()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if line == "line" {
+						break
+					}
+				}
+				if took, want := time.Since(began), (100+1-rate)*time.Second/rate; took < want || took > want+10*time.Millisecond {
+					t.Errorf("heard the line after %v, want %v", took, want)
+				}
+			})
+		})
+	}
+}
+
+// Each kind of frame has its price without -rate, too: a line behind many frames waits until the reader has paid for
+// them. internal/cpushare has the prices.
+func TestEveryFrameHasItsPrice(t *testing.T) {
+	const least, most = 40 * time.Millisecond, 68 * time.Millisecond // for 26 to 38 ms of work
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	for name, test := range map[string]struct {
+		before string // frames before the others
+		number int
+		frame  []byte
+	}{
+		"empty pongs":            {"", 20_000, wstest.Frame(0x8a, "")},
+		"long pongs":             {"", 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
+		"pings":                  {"", 6_000, wstest.Frame(0x89, "")},
+		"empty fragments":        {string(wstest.Frame(0x01, "")), 20_000, wstest.Frame(0x00, "")},
+		"lines":                  {"", 20_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
+		"frames after a refusal": {string(wstest.Frame(0x82, "binary")), 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := startChat(t, inMemory).join("/ws")
+				go io.Copy(io.Discard, p.In)
+				began := time.Now()
+				for range test.number {
+					if _, err := p.Conn.Write(append([]byte(test.before), test.frame...)); err != nil {
+						t.Fatal(err)
+					}
+					test.before = ""
+				}
+				if took := time.Since(began); took < least || took > most {
+					t.Errorf("the chat read %d frames in %v, want %v to %v", test.number, took, least, most)
+				}
+			})
+		})
+	}
+}
+
 // A wait for -rate ends when the chat stops, and the line that waited is broadcast.
 func TestRateWhenTheChatStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -480,7 +550,7 @@ func TestLongSinceIsNotKept(t *testing.T) {
 // them.
 func TestLateReaderLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := newHub("", stream.New(0), new(metrics.Counters), slog.Default())
+		hub := newHub("", stream.New(0), newShared(defaults.lineMemory()))
 		hub.startDrain()
 		b := make([]byte, 10)
 		for _, late := range []time.Duration{0, 100 * time.Millisecond} {
@@ -520,3 +590,30 @@ func (c *lateConn) Read(b []byte) (int, error) {
 	}
 	return copy(b, "last words"), nil
 }
+
+// A connection leaves its room before its end is logged, so a log that waits costs no place of -max-conns.
+func TestLeavesBeforeTheLog(t *testing.T) {
+	defer slog.SetDefault(slog.Default())
+	synctest.Test(t, func(t *testing.T) {
+		log := make(stalledLog)
+		slog.SetDefault(slog.New(log))
+		c := startChat(t, inMemory)
+		ann := c.join("/ws")
+		ann.Send(websocket.BinaryFrame, "refused")
+		ann.ExpectClose(1003)
+		ann.Conn.Close()
+		synctest.Wait()
+		if got := c.chat.counters.Connections.Value(); got != 0 {
+			t.Errorf("got %d connections while the end of one is logged, want 0", got)
+		}
+		<-log
+	})
+}
+
+// stalledLog is a slog.Handler that waits for somebody who receives from it.
+type stalledLog chan struct{}
+
+func (l stalledLog) Enabled(context.Context, slog.Level) bool  { return true }
+func (l stalledLog) Handle(context.Context, slog.Record) error { l <- struct{}{}; return nil }
+func (l stalledLog) WithAttrs([]slog.Attr) slog.Handler        { return l }
+func (l stalledLog) WithGroup(string) slog.Handler             { return l }

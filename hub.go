@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/budget"
+	"example.com/chat/internal/cpushare"
 	"example.com/chat/internal/delivery"
 	"example.com/chat/internal/event"
 	"example.com/chat/internal/lines"
@@ -31,6 +33,13 @@ const (
 	// has nothing more in flight.
 	drainTimeout = 5 * time.Second
 	drainIdle    = 100 * time.Millisecond
+
+	// asleep is the size of the stream, in bytes, up to which an empty room need not look whether it may still hold
+	// it. So 1,000 empty rooms hold at most a fifth of the memory for lines.
+	asleep = 64 << 10
+
+	// queues is the number of bytes that the queues and writes of connections that are behind hold beside the stream.
+	queues = 2 * stream.JoinLimit
 )
 
 var (
@@ -46,10 +55,9 @@ var (
 // connection.
 type Hub struct {
 	// Set before run.
-	name     string // of the room; "" for the nameless room
-	counters *metrics.Counters
-	peerLog  *slog.Logger // limited log of what peers cause
-	stored   *store.Room  // handle of the room's lines in -state; nil without -state
+	name string // of the room; "" for the nameless room
+	*shared
+	stored *store.Room // handle of the room's lines in -state; nil without -state
 
 	// Set before run, with -relay only.
 	publish   publisher
@@ -78,10 +86,26 @@ type Hub struct {
 	pending     pending.Lines  // lines for the next flush
 	stream      *stream.Stream // lines that were broadcast
 	pace        pace.Pace
-	timer       *time.Timer  // fires at due
-	due         time.Time    // when the next flush is due; zero if the timer does not run
-	hold        metrics.Hold // counts the times at which lines are held back
-	countIn     int          // sweeps until the next people count
+	memory      budget.Account // what the room holds
+	free        int64          // bytes that the room may hold
+	timer       *time.Timer    // fires at due
+	due         time.Time      // when the next flush is due; zero if the timer does not run
+	hold        metrics.Hold   // counts the times at which lines are held back
+	countIn     int            // sweeps until the next people count
+}
+
+// shared is what the Hubs of a chat share. Any goroutine may use it.
+type shared struct {
+	counters *metrics.Counters
+	peerLog  *slog.Logger // limited log of what peers cause
+	readers  *cpushare.Share
+	crowd    *pace.Crowd
+	lines    *budget.Budget // memory of the rooms
+}
+
+// newShared returns what the Hubs of a chat with this number of bytes for lines share.
+func newShared(lines int64) *shared {
+	return &shared{new(metrics.Counters), metrics.NewPeerLog(), cpushare.New(), new(pace.Crowd), budget.New(lines)}
 }
 
 // publisher puts lines of a room, each ended by '\n', into the outbox, which owns text afterwards. It returns the
@@ -108,11 +132,10 @@ type connFrame struct {
 }
 
 // newHub returns a Hub for the named room that continues s. The caller sets stored, publish and delivered.
-func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *slog.Logger) *Hub {
+func newHub(name string, s *stream.Stream, all *shared) *Hub {
 	h := &Hub{
 		name:        name,
-		counters:    counters,
-		peerLog:     peerLog,
+		shared:      all,
 		register:    make(chan registration),
 		unregister:  make(chan ending),
 		broadcast:   make(chan connFrame),
@@ -124,9 +147,12 @@ func newHub(name string, s *stream.Stream, counters *metrics.Counters, peerLog *
 		connections: make(map[*Conn]bool),
 		registered:  make(map[*Conn]bool),
 		stream:      s,
+		pace:        pace.New(all.crowd),
+		memory:      all.lines.Account(),
 		timer:       time.NewTimer(time.Hour),
 	}
 	h.timer.Stop()
+	h.trim(s.End().Lines)
 	return h
 }
 
@@ -154,6 +180,8 @@ func (h *Hub) run(ctx context.Context) {
 	for c := range h.connections {
 		h.dropWithRest(c, cmp.Or(c.reply, errGoingAway))
 	}
+	h.pace.Wait(false)
+	h.memory.Hold(0)
 }
 
 // step handles one event of the Hub's channels, ticker or timer, and then flushes pending lines if that is due. It
@@ -164,11 +192,11 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		broadcast = nil // readPumps wait, so they read nothing, and the TCP windows of their peers fill up
 	}
 	remote := h.remote
-	if h.pending.RemoteFull() {
+	if h.pending.RemoteFull() || int64(h.pending.RemoteSize()) > h.free {
 		remote = nil // the relay waits
 	}
-	if len(h.connections) == 0 && !h.stored.Lacks(h.stream.End().Lines) {
-		sweeps = nil // no tick wakes the Hub of an empty room whose lines are stored
+	if len(h.connections) == 0 && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= asleep {
+		sweeps = nil // no tick wakes the Hub of an empty room whose lines are few and stored
 	}
 	select {
 	case r := <-h.register:
@@ -179,6 +207,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		h.coalesce(m)
 	case r := <-remote:
 		h.pending.AddRemote(r)
+		h.free = h.memory.Hold(h.size())
 	case c := <-h.more:
 		h.catchUp(c)
 	case m := <-h.pongs:
@@ -286,6 +315,7 @@ func (h *Hub) flushWhenDue() {
 		h.flush(now)
 		due = now
 	}
+	h.pace.Wait(!h.pending.Empty())
 	if !h.pending.Empty() && !due.Equal(h.due) {
 		h.due = due
 		h.timer.Reset(due.Sub(now))
@@ -296,8 +326,11 @@ func (h *Hub) flushWhenDue() {
 // together, so that a store keeps all of them or none.
 func (h *Hub) flush(now time.Time) {
 	h.stream.Senders.Commit()
-	frames, repeated := h.pending.Take(h.stream.Marks, now)
+	frames, repeated, refused := h.pending.Take(h.stream.Marks, now)
 	h.counters.RelayKnown.Add(int64(repeated))
+	if refused > 0 {
+		h.peerLog.Warn("lines of another chat refused: their numbers are too high", "room", h.name, "lines", refused)
+	}
 	h.publishLocal(now)
 	for rest := frames; len(rest) > 0; {
 		var f *stream.Frame
@@ -329,14 +362,34 @@ func (h *Hub) publishLocal(now time.Time) {
 // behind.
 func (h *Hub) fanOut(f *stream.Frame) {
 	shared := []*stream.Frame{f}
-	found := pace.NewSurvey(h.stream.End().Lines)
+	found := h.pace.NewSurvey(h.stream.End().Lines, h.free)
 	h.pace.Sent(len(f.Lines))
 	for c := range h.connections {
 		c.out.Push(h.stream, shared)
 		h.surveyConn(c, &found)
 	}
 	h.pace.SetSurvey(found)
-	h.stream.Trim(found.Needed())
+	h.trim(found.Needed())
+}
+
+// trim drops the frames of the stream that lie before the history and before the line needed. If the room holds
+// more than it may, it keeps less history.
+func (h *Hub) trim(needed uint64) {
+	h.stream.Trim(needed, h.memory.Hold(h.size()))
+	h.free = h.memory.Hold(h.size())
+}
+
+// size returns about the number of bytes that the room holds, besides what each connection costs. A connection that
+// is behind holds frames in its queue that the stream may no longer hold.
+func (h *Hub) size() int64 {
+	size := h.stream.Size() + int64(h.pending.RemoteSize())
+	if len(h.connections) > 0 && h.pace.Behind(h.stream.End().Lines) {
+		size += queues
+	}
+	if h.stored != nil {
+		size += h.stream.Size() // the store keeps the frames that it wrote last
+	}
+	return size
 }
 
 // surveyConn adds c to found if c is behind, or drops c if it is too far behind.
@@ -374,7 +427,7 @@ func (h *Hub) sendControl(c *Conn, f *stream.Frame) {
 // writeWait. It sends people counts that are due, and offers the stream to the store.
 func (h *Hub) sweep() {
 	ping := stream.NewFrame(websocket.PingFrame, nil)
-	found := pace.NewSurvey(h.stream.End().Lines)
+	found := h.pace.NewSurvey(h.stream.End().Lines, h.free)
 	for c := range h.connections {
 		c.meter.Sweep(c.writes.Bytes(), c.out.Lag(h.stream))
 		h.checkSilence(c, ping)
@@ -383,7 +436,7 @@ func (h *Hub) sweep() {
 		}
 	}
 	h.pace.SetSurvey(found)
-	h.stream.Trim(found.Needed())
+	h.trim(found.Needed())
 	h.sendCounts()
 	h.stored.Offer(h.stream.End().Lines)
 }
@@ -447,7 +500,7 @@ func (h *Hub) drop(c *Conn, rest []*stream.Frame, reason *ws.CloseError) {
 	delete(h.connections, c)
 	h.localPeople.Store(int64(len(h.connections)))
 	if len(h.connections) == 0 {
-		h.stream.Trim(h.stream.End().Lines) // an empty room may have no sweep that trims the stream
+		h.trim(h.stream.End().Lines) // an empty room may have no sweep that trims the stream
 	}
 	c.reason = reason
 	c.socket.SetWriteDeadline(time.Now().Add(writeWait))

@@ -318,6 +318,73 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 	})
 }
 
+// Eight rooms with a peer that reads nothing beside a flood hold half of -memory together, although one room alone
+// would hold 16 MiB. Meanwhile a room in which people say little keeps its history, and nobody there is dropped.
+func TestRoomsShareMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rooms, memory = 8, 16 // half of 16 MiB is for lines
+		c := startChat(t, inMemory, with(func(cfg *config) { cfg.memory = memory }))
+		quiet := c.join("/quiet/ws")
+		sayNumbered(t, quiet, 0, 100)
+		before, most := heap(), int64(0)
+		var flooding sync.WaitGroup
+		for n := range rooms {
+			target := fmt.Sprintf("/flooded%d/ws", n)
+			c.join(target) // reads nothing
+			p := c.join(target)
+			flooding.Go(func() { io.Copy(io.Discard, p.In) })
+			flooding.Go(func() {
+				for line := wstest.Frame(0x81, strings.Repeat("x", 4000)); ; {
+					if _, err := p.Conn.Write(line); err != nil {
+						return
+					}
+				}
+			})
+			defer p.Conn.Close()
+		}
+		for range 10 {
+			time.Sleep(200 * time.Millisecond)
+			most = max(most, heap()-before)
+		}
+		if lines, buffers := int64(memory<<20/2), int64(rooms*3*(64<<10)); most < lines/2 || most > (lines+buffers)*5/4 {
+			t.Errorf("the rooms hold %d bytes, want about %d, and up to %d in buffers", most, lines, buffers)
+		}
+		sayNumbered(t, quiet, 100, 110)
+		_, at := c.resume("/quiet/ws", "")
+		if at.seq != 0 || at.end != 110 {
+			t.Errorf("got lines %d to %d in the quiet room, want 0 to 110", at.seq, at.end)
+		}
+	})
+}
+
+// Histories take their part of -memory: rooms with long lines keep fewer of them, also when nobody is there any more.
+func TestHistoriesShareMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rooms, memory, line = 30, 8, 4000 // with 256 lines in each room, these would be 30 MiB
+		c := startChat(t, inMemory, with(func(cfg *config) { cfg.memory = memory }))
+		var kept uint64
+		for n := range rooms {
+			p := c.join(fmt.Sprintf("/room%d/ws", n))
+			go io.Copy(io.Discard, p.In)
+			for range 256 {
+				p.Send(websocket.TextFrame, strings.Repeat("x", line))
+			}
+			p.Send(websocket.CloseFrame, "")
+			time.Sleep(2 * time.Second) // a sweep
+		}
+		for n := range rooms {
+			_, at := c.resume(fmt.Sprintf("/room%d/ws", n), "")
+			kept += at.end - at.seq
+			if share := uint64(memory << 20 / 2 / (rooms + 1) / line); at.end != 256 || at.end-at.seq < share/2 {
+				t.Errorf("room %d keeps %d of %d lines, want at least half of its share of %d, of 256", n, at.end-at.seq, at.end, share)
+			}
+		}
+		if kept*line > memory<<20/2 {
+			t.Errorf("the rooms hold %d bytes, want at most 4 MiB", kept*line)
+		}
+	})
+}
+
 // heap returns the number of bytes in use.
 func heap() int64 {
 	runtime.GC()
@@ -522,6 +589,7 @@ func TestHeldLinesGoAtOnce(t *testing.T) {
 						ann.Conn.Write(wstest.Frame(0x81, fmt.Sprintf("%04000d", n)))
 					}
 				}()
+				time.Sleep(10 * time.Millisecond) // the price of the lines
 				synctest.Wait()
 				if held := c.chat.counters.Held.Value(); held == 0 || len(heard) == said {
 					t.Fatalf("held %d times, and %d lines heard; want lines held", held, len(heard))
@@ -586,7 +654,7 @@ func TestComingBack(t *testing.T) {
 	sayNumbered(t, ann, 0, 20)
 	_, here := c.resume("/ws", "")
 	for since, seq := range map[string]int{
-		here.epoch + ".7": 7, here.epoch + ".20": 20, "": 0, "%00%ff.%zz;&since=%20": 0, strings.Repeat("x.", 4000): 0,
+		here.epoch + ".7": 7, here.epoch + ".20": 20, "": 0, "%00%ff.%3b%20": 0, strings.Repeat("x.", 4000): 0,
 	} {
 		p, at := c.resume("/ws", since)
 		if want := (position{here.epoch, uint64(seq), 20}); at != want {

@@ -15,14 +15,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
+	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"example.com/chat/internal/gctune"
+	"example.com/chat/internal/logqueue"
 	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/relayserver"
+	"example.com/chat/internal/stopsignal"
 )
 
 const (
@@ -52,18 +53,24 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chat:", err)
 		os.Exit(2)
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	if err := run(cfg); err != nil {
-		fmt.Fprintln(os.Stderr, "chat:", err)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(cfg.heapMemory())
+	}
+	log := logqueue.Start()
+	if err = run(cfg); err != nil {
+		fmt.Fprintln(log, "chat:", err)
+	}
+	log.Close()
+	if err != nil {
 		os.Exit(1)
 	}
 }
 
-// run serves the chat until SIGINT or SIGTERM. Its error says why the chat can't listen, open -state, or serve.
+// run serves the chat until a signal stops it. Its error says why the chat can't listen, open -state, or serve.
 func run(cfg config) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	go stopOnSignal(stop)
+	stopsignal.Notify(stop)
 
 	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", cfg.addr) // no keepalives, because the Hubs ping
 	if err != nil {
@@ -102,17 +109,6 @@ func run(cfg config) error {
 	err = serve(ctx, listener, relays, c)
 	slog.Info("stopped")
 	return err
-}
-
-// stopOnSignal calls stop at the first SIGINT or SIGTERM, and ends the process at the second. It does not reset
-// the signals instead, because a program that was started with SIGINT ignored would then ignore the second one.
-func stopOnSignal(stop func()) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	<-signals
-	stop()
-	second := <-signals
-	os.Exit(128 + int(second.(syscall.Signal)))
 }
 
 // serve runs c until ctx is done or listener fails, and waits until c has stopped. Clients connect to listener, and

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"example.com/chat/assets"
 	"example.com/chat/internal/wstest"
 )
 
@@ -81,4 +83,29 @@ func TestStopWaitsForResponses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stop takes 1 s although idle TLS clients do not read the close notifications that they get.
+func TestStopDoesNotWaitForTLS(t *testing.T) {
+	certificate := newCertificate(t)
+	synctest.Test(t, func(t *testing.T) {
+		c := startChat(t, inMemory, with(func(cfg *config) { cfg.tls = certificate }))
+		for range 3 {
+			conn := tls.Client(c.dial(), &tls.Config{InsecureSkipVerify: true})
+			io.WriteString(conn, "GET /"+assets.ManifestName+" HTTP/1.1\r\nHost: chat\r\n\r\n")
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err == nil {
+				_, err = io.Copy(io.Discard, response.Body)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		began := time.Now()
+		c.stop()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the stop took %v, want at most 1 s", took)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/once"
 	"example.com/chat/internal/pending"
 	"example.com/chat/internal/relayserver"
@@ -25,6 +25,9 @@ const (
 	// emptyRoomWait is how long a named room without connections stays, if no new room replaces it. Until it
 	// ends, people who come back find their position.
 	emptyRoomWait = 5 * time.Minute
+
+	// maxStoredRoom is the number of bytes of lines with which a room is restored at most.
+	maxStoredRoom = 64 << 20
 
 	// expirePeriod is the time between two looks for rooms that have been empty for emptyRoomWait.
 	expirePeriod = 10 * time.Second
@@ -45,11 +48,10 @@ func isRoom(name string) bool { return name == "" || roomName.MatchString(name) 
 // chat is all rooms of this process, with a Hub for each. Any goroutine may use it.
 type chat struct {
 	// Set at construction.
-	cfg      config
-	counters *metrics.Counters
-	peerLog  *slog.Logger        // limited log of what peers cause
-	store    *store.Store        // nil without -state
-	relay    *relayserver.Server // nil without -relay
+	cfg config
+	*shared
+	store *store.Store        // nil without -state
+	relay *relayserver.Server // nil without -relay
 
 	hubs    sync.WaitGroup // the goroutines of Hubs
 	sockets sync.WaitGroup // connections that have entered and not left
@@ -76,43 +78,49 @@ type room struct {
 // openChat restores the rooms in cfg.state and starts their Hubs. The caller must call run. Any error is about
 // the state directory.
 func openChat(cfg config) (*chat, error) {
-	c := &chat{cfg: cfg, counters: new(metrics.Counters), peerLog: metrics.NewPeerLog(), rooms: make(map[string]*room), empty: list.New()}
+	c := &chat{cfg: cfg, shared: newShared(cfg.lineMemory()), rooms: make(map[string]*room), empty: list.New()}
 	records, relayState, err := c.openStore()
 	if err != nil {
 		return nil, fmt.Errorf("-state %q: %w", cfg.state, err)
 	}
-	if cfg.relay != "" {
-		seen := make(once.Marks)
-		for _, record := range records {
-			seen.Merge(record.Marks)
+	var hubs []*Hub
+	seen := make(once.Marks)
+	for name, record := range records {
+		hub := newHub(name, stream.Restore(cfg.history, record), c.shared)
+		hub.stored = c.store.Room(name, true)
+		hubs = append(hubs, hub)
+		if refused := seen.Merge(record.Marks); refused > 0 {
+			slog.Warn("marks of other chats in -state are too high: not used", "room", name, "marks", refused)
 		}
+	}
+	if cfg.relay != "" {
 		c.relay = relayserver.New(c, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: c.counters})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := records[""]; !ok {
-		c.openLocked("")
-	}
-	for name, record := range records {
-		hub := newHub(name, stream.Restore(cfg.history, record, c.store.Complete()), c.counters, c.peerLog)
-		hub.stored = c.store.Room(name, c.store.Complete())
+	for _, hub := range hubs {
 		c.startLocked(hub)
+	}
+	if c.rooms[""] == nil {
+		c.openLocked("")
 	}
 	return c, nil
 }
 
 // openStore opens -state, and returns what it holds of each room and of the relay. After an error the directory is
 // closed, and marked as it was found.
-func (c *chat) openStore() (records map[string]stream.Record, relayState []byte, err error) {
-	if c.cfg.state == "" {
-		return nil, nil, nil
+func (c *chat) openStore() (records iter.Seq2[string, stream.Record], relayState []byte, err error) {
+	if c.cfg.state != "" {
+		options := store.Options{History: c.cfg.history, MaxRooms: c.cfg.rooms, FileLimit: maxStoredRoom}
+		if c.store, err = store.Open(c.cfg.state, options); err != nil {
+			return nil, nil, err
+		}
 	}
-	if c.store, err = store.Open(c.cfg.state, c.cfg.history); err != nil {
-		return nil, nil, err
-	}
-	records, err = c.store.Read(isRoom)
-	if err == nil && c.cfg.relay != "" {
+	if c.cfg.relay != "" {
 		relayState, err = c.store.TakeRelay()
+	}
+	if err == nil {
+		records, err = c.store.Read(isRoom)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, c.store.Abandon())
@@ -120,13 +128,13 @@ func (c *chat) openStore() (records map[string]stream.Record, relayState []byte,
 	return records, relayState, nil
 }
 
-// openLocked opens a new room. At the limit it first ends the rooms that have been empty for longest. After a
-// restart with a smaller -rooms these may be many. hasPlaceLocked must be true.
+// openLocked opens a new room. At the limit it first ends the room that has been empty for longest. hasPlaceLocked
+// must be true.
 func (c *chat) openLocked(name string) *room {
-	for c.crowdedLocked() && c.longestEmptyLocked() != nil {
-		c.endLocked(c.longestEmptyLocked())
+	if longest := c.longestEmptyLocked(); longest != nil && c.crowdedLocked() {
+		c.endLocked(longest)
 	}
-	hub := newHub(name, stream.New(c.cfg.history), c.counters, c.peerLog)
+	hub := newHub(name, stream.New(c.cfg.history), c.shared)
 	hub.stored = c.store.Room(name, false)
 	if c.relay != nil {
 		hub.delivered = c.relay.Delivered

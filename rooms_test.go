@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,8 +19,11 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 	"example.com/chat/internal/relayserver"
+	"example.com/chat/internal/store"
+	"example.com/chat/internal/stream"
 	"example.com/chat/internal/wstest"
 )
 
@@ -206,7 +210,7 @@ func TestStopInRooms(t *testing.T) {
 
 // stored is an option with -state in a new directory, which it returns, too.
 func stored(t testing.TB) (dir string, o option) {
-	dir = t.TempDir()
+	dir = filepath.Join(t.TempDir(), "state") // which the chat makes, so that nobody else can write to it
 	return dir, with(func(cfg *config) { cfg.state = dir })
 }
 
@@ -218,7 +222,7 @@ func crash(t testing.TB, dir string) {
 }
 
 // With -state, rooms continue after a restart. A client that comes back misses nothing, gets nothing twice, and
-// finds the same epoch, even in a room in which nothing was said. Times and senders survive, too.
+// finds the same epoch, except in a room in which nothing was said. Times and senders survive, too.
 func TestRestart(t *testing.T) {
 	for _, test := range []struct {
 		room string
@@ -229,7 +233,7 @@ func TestRestart(t *testing.T) {
 		for run := range 3 {
 			c := startChat(t, state)
 			p, at := c.resume(fmt.Sprintf("%s/ws?events&sender=ann.%d", test.room, seq), since)
-			if at.seq != uint64(seq) || at.end != uint64(seq) || run > 0 && !strings.HasPrefix(since, at.epoch+".") {
+			if at.seq != uint64(seq) || at.end != uint64(seq) || seq > 0 && !strings.HasPrefix(since, at.epoch+".") {
 				t.Errorf("%q, run %d: at %v of %d, want %s of %d", test.room, run, at, at.end, since, seq)
 			}
 			if e := readEvent(t, p); e.Acked == nil || *e.Acked != uint64(seq) {
@@ -375,18 +379,33 @@ func TestIncompleteStop(t *testing.T) {
 	}
 }
 
-// If more rooms were stored than there may be now, all of them open. The next new room ends those that are too
-// many.
+// If more rooms were stored than there may be now, those that were written last open. The files of the others are
+// removed. A room in which nothing was said is not stored.
 func TestFewerRooms(t *testing.T) {
-	_, state := stored(t)
+	dir, state := stored(t)
 	c := startChat(t, state)
-	for _, target := range []string{"/a/ws", "/b/ws", "/c/ws", "/d/ws"} {
-		leave(c.join(target))
+	for _, target := range []string{"/ws", "/a/ws", "/b/ws", "/c/ws", "/d/ws"} {
+		ann := c.join(target)
+		sayNumbered(t, ann, 0, 1)
+		leave(ann)
 	}
+	leave(c.join("/silent/ws"))
 	c.stop()
+	for n, room := range []string{"room", "room-c", "room-a", "room-b", "room-d"} {
+		at := time.Unix(int64(n), 0)
+		if err := os.Chtimes(filepath.Join(dir, room+".txt"), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "room-silent.txt")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of the silent room: got %v, want none", err)
+	}
 	c = startChat(t, state, with(func(cfg *config) { cfg.rooms = 2 }))
-	if n := c.chat.counters.Rooms.Value(); n != 5 {
-		t.Errorf("%d rooms are open, want 5", n)
+	if n := c.chat.counters.Rooms.Value(); n != 3 || !c.exists("b") || !c.exists("d") {
+		t.Errorf("%d rooms are open, want 3: b, d and the nameless one", n)
+	}
+	if files, err := filepath.Glob(filepath.Join(dir, "room*.txt")); err != nil || len(files) != 3 {
+		t.Errorf("got files %v, %v; want 3", files, err)
 	}
 	c.join("/a/ws")
 	c.join("/e/ws")
@@ -499,6 +518,32 @@ func TestRoomOpenedAgain(t *testing.T) {
 		c.mustDeliver("lobby", "other", 1, "one", "two", "three")
 		ann.ExpectLines("three")
 	})
+}
+
+// A mark in -state that is higher than numbers may be does not make a room ignore a chat. It is logged.
+func TestForgedMark(t *testing.T) {
+	var log strings.Builder
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	dir, state := stored(t)
+	files, err := store.Open(dir, store.Options{History: 256, FileLimit: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := stream.New(256)
+	forged.Append(stream.TextFrame([]byte("zero\n")), 1)
+	forged.Marks["other"] = once.OriginMark{Number: 1 << 62, At: time.Now().UnixMilli()}
+	files.Room("", false).Finish(forged.Since)
+	files.Close(nil)
+	c := startChat(t, state, connectable)
+	ann := c.join("/ws")
+	c.mustDeliver("", "other", 1, "one")
+	ann.ExpectLines("one")
+	leave(ann)
+	c.stop() // ends the log
+	if !strings.Contains(log.String(), `room="" marks=1`) {
+		t.Errorf("got log %q, want one mark of the nameless room in it", log.String())
+	}
 }
 
 // Lines of other chats open a room only where somebody could enter it, and their loss is an error otherwise.

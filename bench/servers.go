@@ -38,7 +38,7 @@ const yardstick = "gorilla-example"
 const wsVersion = "8.23.0"
 
 var servers = []server{
-	{name: "chat", what: "**this chat**, on x/net", dir: "..", pkg: ".", args: []string{"-max-message", "65536"}, since: true},
+	{name: "chat", what: "**this chat**, on x/net", dir: "..", pkg: ".", args: []string{"-max-message", "65536", "-memory", "2048"}, since: true},
 	{name: yardstick, what: "gorilla's chat example as it ships", dir: ".", pkg: "github.com/gorilla/websocket/examples/chat", maxLine: 512},
 	{name: "xnet", what: "x/net as it comes, classic hub", dir: ".", pkg: "./server/xnet"},
 	{name: "gorilla", what: "gorilla, classic hub", dir: ".", pkg: "./server/gorilla"},

@@ -49,6 +49,7 @@ var pageTests = map[string]func(*testing.T, chromedriver){
 	"rooms":              testRooms,
 	"name first":         testNameFirst,
 	"no markup":          testNoMarkup,
+	"control characters": testControlCharacters,
 	"limit":              testLimit,
 	"restarted server":   testRestart,
 	"restart with state": testRestartWithState,

@@ -24,6 +24,11 @@ import (
 var built string
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(floodVariable); spec != "" {
+		fmt.Fprintln(os.Stderr, "flood:", flood(spec))
+		os.Exit(1)
+	}
+	syscall.Umask(0o022)           // otherwise the chat may refuse the directories that tests make for -state
 	flag.Set("test.parallel", "8") // the tests mostly wait for programs and browsers
 	os.Exit(buildAndRun(m))
 }

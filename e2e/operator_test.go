@@ -103,6 +103,7 @@ func TestLogOfPeers(t *testing.T) {
 	ann.Send(websocket.BinaryFrame, "\x1b[31m secret words")
 	ann.ExpectClose(1003)
 	ann.Conn.Close()
+	wstest.Until(t, "the end of the connection is logged", func() bool { return strings.Contains(p.log.String(), "connection closed") })
 	bob.Send(websocket.CloseFrame, "\x0f\xa0secret reason")
 	bob.ExpectClose(4000)
 	bob.Conn.Close()

@@ -7,11 +7,13 @@ import (
 	"image"
 	"image/png"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -470,12 +472,107 @@ func testNoMarkup(t *testing.T, driver chromedriver) {
 	b.until("nothing is wider than the page", `document.documentElement.scrollWidth == 320 && $("#log")[0].scrollWidth == $("#log")[0].clientWidth`)
 	var shown []string
 	b.eval(`return `+entries, &shown)
+	visible := strings.NewReplacer("\u202e", "\ufffd", "\u2066", "\ufffd", "\u2067", "\ufffd", "\x00", "␀", "\x1b", "␛", "\r", "␍")
 	for i, line := range lines {
+		line = visible.Replace(line)
 		if named := strings.Replace(line, ": ", " ", 1); shown[i] != line && shown[i] != named {
 			t.Errorf("got %q, want %q", shown[i], line)
 		}
 	}
 	b.expectCleanConsole()
+}
+
+// The page shows control characters, and passes none on to the clipboard, from which somebody may paste into a terminal,
+// or to notifications. Tabs, line breaks, and characters that writing systems and emoji need are as they were said.
+func testControlCharacters(t *testing.T, driver chromedriver) {
+	ann, b := besideAnother(t, driver)
+	b.onNewDocument(`
+		window.shown = [];
+		window.Notification = class {
+			static permission = "granted";
+			constructor(title, options) { shown.push(title + "|" + options.body); }
+		};`)
+	b.run(`localStorage["chat:notify"] = JSON.stringify("everything")`)
+	b.reload()
+	b.look(false)
+	say(ann,
+		"Bob\x1b[2J\x7f: a\x00b\x07c\x08d\re\x0b\x0cf\x1b]0;title\x07\tg\x7fh",
+		"Bob: \u0085\u009b31m \u202arm \u202b\u202c\u202d\u202eelif\u2066\u2067\u2068\u2069",
+		"Bob: two\u2028rows",
+		"Bob: \u200eשלום\u200f \u061cمرحبا نمی\u200cخواهم 👩\u200d👩\u200d👧 🏴\U000e0067\U000e0062\U000e007f \u00a0é",
+		"see https://example.org/\x1b[31m\u202e",
+	)
+	want := []string{
+		"Bob␛[2J␡ a␀b␇c␈d␍e␋␌f␛]0;title␇\tg␡h",
+		"Bob \ufffd\ufffd31m \ufffdrm \ufffd\ufffd\ufffd\ufffdelif\ufffd\ufffd\ufffd\ufffd",
+		"Bob two\nrows",
+		"Bob \u200eשלום\u200f \u061cمرحبا نمی\u200cخواهم 👩\u200d👩\u200d👧 🏴\U000e0067\U000e0062\U000e007f \u00a0é",
+		"see https://example.org/␛[31m\ufffd",
+	}
+	b.untilShown(want...)
+	b.until("a name and a link have none", `$("#lines .name").first().text() == "Bob␛[2J␡" && $("#lines a").attr("href") == "https://example.org/␛[31m\ufffd"`)
+	b.until("a notification has none", `shown[0] == "Bob␛[2J␡ – Chat|a␀b␇c␈d␍e␋␌f␛]0;title␇\tg␡h" && shown[2] == "Bob – Chat|two\nrows"`)
+
+	_, inText, _ := strings.Cut(want[0], " ")
+	if got := b.copy(`range.selectNodeContents($("#lines .text")[0])`); got != inText {
+		t.Errorf("copied %q from within a text, want %q", got, inText)
+	}
+	for i, line := range want[:4] {
+		want[i] = strings.Replace(line, " ", ": ", 1)
+	}
+	got := b.copy(`range.selectNodeContents($("#lines")[0])`)
+	if got = regexp.MustCompile(`(?m)^\d\d:\d\d `).ReplaceAllString(got, ""); got != strings.Join(want, "\n") {
+		t.Errorf("copied %q from the log, want %q", got, strings.Join(want, "\n"))
+	}
+
+	b.run(`$("#who").trigger("click"); $("#name").val("Ann\x07"); $("#ask").trigger("submit")`)
+	b.until("the person's own name has none", `$("#who").text() == "Ann␇"`)
+
+	// These are all characters that the page replaces, and the replacements of the first of each range.
+	replaced, shown := []struct{ from, to, shown rune }{
+		{0x00, 0x08, '␀'}, {0x0a, 0x1f, '␊'}, {0x7f, 0x7f, '␡'}, {0x80, 0x9f, '\ufffd'}, {0x202a, 0x202e, '\ufffd'}, {0x2066, 0x2069, '\ufffd'},
+	}, map[string]string{}
+	for _, r := range replaced {
+		for c := r.from; c <= r.to; c++ {
+			shown[string(c)] = string(r.shown)
+			if r.shown != '\ufffd' {
+				r.shown++
+			}
+		}
+	}
+	changed := map[string]string{}
+	b.eval(`return (async () => {
+		const {visible} = await import(new URL("assets/log.js", location));
+		const all = Array.from({length: 0x110000}, (_, c) => String.fromCodePoint(c)).filter(c => c.isWellFormed() && visible(c) !== c);
+		return Object.fromEntries(all.map(c => [c, visible(c)]));
+	})()`, &changed)
+	if !maps.Equal(changed, shown) {
+		t.Errorf("the page replaces %q, want %q", changed, shown)
+	}
+	b.expectCleanConsole()
+}
+
+// copy has a script select something with range, copies it as a person does, and returns what the clipboard then has.
+func (b *browser) copy(script string) string {
+	b.t.Helper()
+	b.devtools("Browser.grantPermissions", map[string]any{"permissions": []string{"clipboardReadWrite"}}, nil)
+	var got struct {
+		Result           struct{ Value string }
+		ExceptionDetails any
+	}
+	b.devtools("Runtime.evaluate", map[string]any{"userGesture": true, "awaitPromise": true, "returnByValue": true, "expression": `(() => {
+		const range = document.createRange();
+		` + script + `;
+		getSelection().removeAllRanges();
+		getSelection().addRange(range);
+		document.execCommand("copy");
+		return navigator.clipboard.readText();
+	})()`}, &got)
+	b.devtools("Browser.resetPermissions", map[string]any{}, nil)
+	if got.ExceptionDetails != nil {
+		b.t.Fatalf("the browser does not copy: %v", got.ExceptionDetails)
+	}
+	return got.Result.Value
 }
 
 // Sentences from right to left are in order and begin at the right, in lines and in the input.

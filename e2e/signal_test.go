@@ -14,10 +14,10 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// SIGINT and SIGTERM stop the chat, with exit status 0. No line that was sent before is lost.
+// SIGINT, SIGTERM and SIGHUP stop the chat, with exit status 0. No line that was sent before is lost.
 func TestSignals(t *testing.T) {
 	t.Parallel()
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		p := startProgram(t)
 		wstest.StopWhenSaid(wstest.JoinMany(t, p.addr, 10), func() { p.Process.Signal(signal) })
 		if err := p.Wait(); err != nil {
@@ -26,7 +26,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// A second signal ends the chat at once, with status 128 plus the signal's number. So does SIGINT even if it is
+// A second SIGINT or SIGTERM ends the chat at once, with status 128 plus the signal's number. So does SIGINT even if it is
 // ignored when the chat starts, as scripts do for commands in the background.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
@@ -40,6 +40,50 @@ func TestSecondSignal(t *testing.T) {
 		if got, want := p.ProcessState.ExitCode(), 128+int(signal); got != want {
 			t.Errorf("after %q: got %v, want status %d", first, p.ProcessState, want)
 		}
+	}
+}
+
+// A terminal that is closed stops the chat, although it sends SIGHUP repeatedly, and its session sends SIGTERM. Every
+// line that was heard is there after a restart, at the same position.
+func TestHangup(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := startProgram(t, "-state", dir)
+	ann := wstest.Upgrade(t, wstest.Dial(t, p.addr), "/ws?since=")
+	epoch, _, _, err := readPosition(ann)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann.Send(websocket.TextFrame, "the last line")
+	ann.Expect(websocket.TextFrame, "the last line")
+	p.Process.Signal(syscall.SIGHUP)
+	p.Process.Signal(syscall.SIGHUP)
+	ann.ExpectClose(1001) // ann does not answer, so the stop lasts 5 s
+	p.Process.Signal(syscall.SIGHUP)
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("got %v, want exit status 0", err)
+	}
+	p = startProgram(t, "-state", dir)
+	bob := wstest.Upgrade(t, wstest.Dial(t, p.addr), "/ws?since="+epoch+".0")
+	bob.Expect(websocket.TextFrame, epoch+" 0 1")
+	bob.Expect(websocket.TextFrame, "the last line")
+}
+
+// SIGHUP stays ignored if it is ignored when the chat starts, as with nohup.
+func TestNoHangup(t *testing.T) {
+	t.Parallel()
+	p := startInShell(t, "trap '' HUP")
+	p.Process.Signal(syscall.SIGHUP)
+	for range 50 { // a chat that stops refuses who comes next
+		ann := wstest.Join(t, p.addr)
+		ann.Send(websocket.TextFrame, "still here")
+		ann.Expect(websocket.TextFrame, "still here")
+		ann.Conn.Close()
+	}
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("got %v, want exit status 0", err)
 	}
 }
 

@@ -29,10 +29,10 @@ const (
 // The prices are estimates of the processor time for one peer's input. They were measured on an AMD EPYC with
 // floods of empty pongs, and of texts of 64 bytes and 4 KiB.
 const (
-	readPrice  = time.Microsecond       // a read from the socket
-	framePrice = 300 * time.Nanosecond  // a frame, without its payload
-	pingPrice  = 5 * time.Microsecond   // the pong for a ping, which passes the Hub and is written alone
-	bytePrice  = 3 * time.Nanosecond    // a byte
+	readPrice  = time.Microsecond      // a read from the socket
+	framePrice = 300 * time.Nanosecond // a frame, without its payload
+	pingPrice  = 5 * time.Microsecond  // the pong for a ping, which passes the Hub and is written alone
+	bytePrice  = 3 * time.Nanosecond   // a byte
 
 	requestPrice   = 30 * time.Microsecond  // an HTTP request
 	handshakePrice = 200 * time.Microsecond // a TLS handshake
