@@ -364,3 +364,15 @@ func TestKillsInARow(t *testing.T) {
 	}
 	t.Logf("%d lines are left of at least %d", len(late.heard), len(homecomers[0].heard))
 }
+
+// The chat does not start with a directory to which other users can write, and says how to mend that.
+func TestStateOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o775); err != nil {
+		t.Fatal(err)
+	}
+	out, err := chat(t, "-addr", "127.0.0.1:0", "-state", dir).CombinedOutput()
+	if want := fmt.Sprintf("chat: -state %q: other users can write to this directory; run chmod go-w %[1]s\n", dir); err == nil || string(out) != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+}
