@@ -26,9 +26,6 @@ const (
 	// ends, people who come back find their position.
 	emptyRoomWait = 5 * time.Minute
 
-	// maxStoredRoom is the number of bytes of lines with which a room is restored at most.
-	maxStoredRoom = 64 << 20
-
 	// expirePeriod is the time between two looks for rooms that have been empty for emptyRoomWait.
 	expirePeriod = 10 * time.Second
 )
@@ -111,7 +108,8 @@ func openChat(cfg config) (*chat, error) {
 // closed, and marked as it was found.
 func (c *chat) openStore() (records iter.Seq2[string, stream.Record], relayState []byte, err error) {
 	if c.cfg.state != "" {
-		options := store.Options{History: c.cfg.history, MaxRooms: c.cfg.rooms, FileLimit: maxStoredRoom}
+		// A room alone may hold half of the memory for lines, and with a store each line counts twice.
+		options := store.Options{History: c.cfg.history, MaxRooms: c.cfg.rooms, FileLimit: c.cfg.lineMemory() / 4}
 		if c.store, err = store.Open(c.cfg.state, options); err != nil {
 			return nil, nil, err
 		}

@@ -17,6 +17,7 @@ import (
 // clients that read nothing in many flooded rooms and in a large one. Meanwhile two people in a quiet room hear each
 // other. With CHAT_TEST_LONG the chat has its default, 640 MiB, and five times as many clients.
 func TestMemory(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("this system does not tell how much memory a process takes")
 	}
