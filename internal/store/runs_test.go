@@ -164,7 +164,7 @@ func (v *visitor) visit(s *stream.Stream, forgets bool) error {
 // There is one exception. If the room has ended, opens again, and is entered before the store has removed its
 // file, and the program is killed then, the lines of the ended room come back.
 func TestPositionsOutliveCrashes(t *testing.T) {
-	for seed := range map[bool]int{false: 60, true: 3000}[wstest.Long()] {
+	for seed := range map[bool]int{false: 30, true: 500}[wstest.Long()] {
 		random := mathrand.New(mathrand.NewPCG(uint64(seed), 1))
 		path, said := t.TempDir(), 0
 		visitors := make([]*visitor, 4)
