@@ -4,6 +4,7 @@ package certfile
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -13,6 +14,9 @@ import (
 // checkPeriod is the time for which a certificate is served without a look at the files. It bounds the cost
 // of a handshake, and a renewed certificate is used soon enough.
 const checkPeriod = time.Second
+
+// maxFile is the largest size of a file in bytes. A certificate with its chain has some KB.
+const maxFile = 1 << 20
 
 // Certificate is a certificate and its key, from two files. Any goroutine may call Get.
 type Certificate struct {
@@ -56,6 +60,9 @@ func (c *Certificate) reloadLocked() error {
 		info, err := os.Stat(name)
 		if err != nil {
 			return err
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxFile {
+			return fmt.Errorf("%s: not a regular file of at most 1 MiB", name) // reading a pipe would hang all handshakes
 		}
 		version[i] = info.ModTime()
 	}

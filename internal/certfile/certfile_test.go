@@ -2,6 +2,7 @@ package certfile
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,17 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	expect("third")
 	os.Remove(certFile)
 	expect("third")
+	os.Mkdir(certFile, 0o700)
+	expect("third")
+	os.Remove(certFile)
+	os.WriteFile(certFile, nil, 0o600)
+	os.Truncate(certFile, 1<<30) // reading it would take a gigabyte of memory
+	touch()
+	expect("third")
+	if want := "not a regular file of at most 1 MiB"; !strings.Contains(c.failure, want) {
+		t.Errorf("got the failure %q, want %q", c.failure, want)
+	}
+	os.Remove(certFile)
 	wstest.WriteCertificate(t, certFile, keyFile, "fourth")
 	touch()
 	expect("fourth")

@@ -16,6 +16,10 @@ const (
 	// silent longest.
 	maxMarks = 256
 
+	// MaxOrigin is the number of bytes in an origin. A chat's own has 26. Each room has its own marks, so a longer one
+	// would be in memory and in files a thousand times.
+	MaxOrigin = 64
+
 	// maxGap is the largest number of lines that may be missing before lines of a known origin. It is more
 	// than a chat can say while its mark is kept, 3 million lines a second for markAge, so that no outage
 	// exceeds it.
@@ -39,11 +43,11 @@ type OriginMark struct {
 //
 // If there is no number, if one is 0 or above MaxNumber, or if more than maxGap lines are missing before
 // first, Accept changes nothing and returns false. No chat has such numbers, and with them as the origin's
-// mark its real lines would be repetitions.
+// mark its real lines would be repetitions. Accept does the same if the origin has more than MaxOrigin bytes.
 func (m Marks) Accept(origin string, first, n uint64, now time.Time) (repeated uint64, ok bool) {
 	mark, known := m[origin]
 	fresh := known && mark.At >= now.Add(-markAge).UnixMilli()
-	if first < 1 || first > MaxNumber || n < 1 || n > MaxNumber-first+1 || fresh && first > uint64(mark.Number)+maxGap+1 {
+	if len(origin) > MaxOrigin || first < 1 || first > MaxNumber || n < 1 || n > MaxNumber-first+1 || fresh && first > uint64(mark.Number)+maxGap+1 {
 		return 0, false
 	}
 	if !known {
@@ -57,11 +61,11 @@ func (m Marks) Accept(origin string, first, n uint64, now time.Time) (repeated u
 }
 
 // Merge adds the marks of other. Of two marks for one origin it keeps the higher one, and of all marks those
-// of the origins that were heard last. It leaves out marks above MaxNumber, which only a damaged or forged
-// file has, and returns their number.
+// of the origins that were heard last. It leaves out marks above MaxNumber or of an origin that is too long, which only
+// a damaged or forged file has, and returns their number.
 func (m Marks) Merge(other Marks) (refused int) {
 	for origin, mark := range other {
-		if mark.Number > MaxNumber {
+		if mark.Number > MaxNumber || len(origin) > MaxOrigin {
 			refused++
 		} else if mark.Number > m[origin].Number {
 			m[origin] = mark

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -65,6 +66,8 @@ func TestRefusedNumbers(t *testing.T) {
 		{"numbers that overflow to a known one", "a", 2, most, false},
 		{"2^62", "a", 1 << 62, 1, false},
 		{"2^62 of a new origin", "new", 1 << 62, 1, false},
+		{"an origin of 64 bytes", strings.Repeat("x", 64), 1, 1, true},
+		{"an origin of 65 bytes", strings.Repeat("x", 65), 1, 1, false},
 		{"after 48 hours", "old", highest, 1, false},
 		{"after more than 48 hours", "older", highest, 1, true},
 	} {

@@ -93,14 +93,19 @@ const (
 	// that a relay asks for. So a relay can ask for the line after any that it can decode.
 	maxNumber = once.MaxNumber
 
+	// maxSegments is the number of segments in a message of the JetStream stream. A chat sends at most 1 MiB of lines in a
+	// message, or one longer line.
+	maxSegments = 1 << 19
+
 	// maxPeople is the largest number of people that a chat may report for a room, so that sums don't overflow.
 	maxPeople = 1 << 30
 )
 
 var (
-	errMessage = errors.New("not a message between a chat and its relay")
-	errNumber  = fmt.Errorf("%w: a number is out of range", errMessage)
-	errLines   = fmt.Errorf("%w: its segments do not match its lines", errMessage)
+	errMessage  = errors.New("not a message between a chat and its relay")
+	errNumber   = fmt.Errorf("%w: a number is out of range", errMessage)
+	errSegments = fmt.Errorf("%w: it has too many segments", errMessage)
+	errLines    = fmt.Errorf("%w: its segments do not match its lines", errMessage)
 )
 
 // Decode decodes b. The message's Body aliases b. An error says why b is no message.
@@ -130,6 +135,9 @@ func DecodeLines(b []byte) (m Message, err error) {
 	}
 	if err == nil && m.Next() > maxNumber {
 		err = errNumber
+	}
+	if len(m.Segments) > maxSegments {
+		err = errSegments
 	}
 	return m, err
 }

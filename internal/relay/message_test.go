@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"example.com/chat/internal/lines"
@@ -34,6 +35,9 @@ func TestEncode(t *testing.T) {
 
 // Decode refuses numbers that are out of range, and DecodeLines also segments that don't match the lines.
 func TestDecode(t *testing.T) {
+	segments := strings.Repeat(`{"lines":1},`, 1<<19)
+	most := `{"first":1,"said":[` + segments[:len(segments)-1] + "]}\n" + strings.Repeat("x\n", 1<<19)
+	tooMany := `{"first":1,"said":[` + segments + `{"lines":1}]}` + "\n" + strings.Repeat("x\n", 1<<19+1)
 	one, two := `{"first":1,"said":[{"lines":1}]}`, `{"first":1,"said":[{"lines":2}]}`
 	for accepts, messages := range [][]string{
 		{ // neither
@@ -49,14 +53,15 @@ func TestDecode(t *testing.T) {
 			`{"first":1,"said":[{"lines":2},{"lines":-1}]}` + "\nx\n", `{"said":[{"lines":1}]}` + "\nx\n", // numbers begin at 1
 			`{"first":4503599627370496,"said":[{"lines":1}]}` + "\nx\n", // a relay could not ask for the next line
 			`{"first":4503599627370494,"said":[{"lines":3}]}` + "\nx\ny\nz\n",
+			tooMany,
 			`{"first":1,"said":[{"lines":9223372036854775807},{"lines":-9223372036854775806}]}` + "\nx\n",
 		},
-		{one + "\n\n", two + "\nx\n\n", `{"first":4503599627370494,"said":[{"lines":2}]}` + "\nx\ny\n"}, // both
+		{most, one + "\n\n", two + "\nx\n\n", `{"first":4503599627370494,"said":[{"lines":2}]}` + "\nx\ny\n"}, // both
 	} {
 		for _, b := range messages {
 			_, err := Decode([]byte(b))
 			if _, linesErr := DecodeLines([]byte(b)); (err == nil) != (accepts > 0) || (linesErr == nil) != (accepts > 1) {
-				t.Errorf("%q: got %v and %v; want %d of Decode and DecodeLines to accept it", b, err, linesErr, accepts)
+				t.Errorf("%.200q: got %v and %v; want %d of Decode and DecodeLines to accept it", b, err, linesErr, accepts)
 			}
 		}
 	}

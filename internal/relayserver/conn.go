@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/once"
 	"example.com/chat/internal/relay"
 )
 
@@ -17,6 +18,10 @@ const (
 	// maxMessage is the largest message, in bytes, that a relay may send. NATS allows 64 MiB, and a header is
 	// added.
 	maxMessage = 65 << 20
+
+	// maxConns is the number of connections of relays, each of which has two. One more is closed at once, because
+	// each may take maxMessage bytes, and as much again, while a message comes.
+	maxConns = 8
 
 	// maxAnswer is the largest number of bytes of lines in an answer, even if the relay asks for more.
 	maxAnswer = 1 << 20
@@ -27,6 +32,12 @@ const (
 	// peopleRepeat is the time after which an unchanged report is repeated.
 	peopleRepeat = 5 * time.Second
 
+	// maxPeople is the number of other chats whose people are known. Reports of further ones are ignored.
+	maxPeople = 256
+
+	// maxRooms is the number of rooms in a report of people, and in a backlog. A longer report is ignored.
+	maxRooms = 10_000
+
 	// peopleExpire is how long another chat's last report counts. It allows two reports to be lost.
 	peopleExpire = 15 * time.Second
 )
@@ -34,15 +45,21 @@ const (
 // serveConn serves a relay until it disconnects, sends a message that can't be read, or ctx is done.
 func (s *Server) serveConn(ctx context.Context, socket *websocket.Conn) {
 	s.mu.Lock()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || s.open == maxConns {
 		s.mu.Unlock()
 		return
 	}
+	s.open++
 	s.conns.Add(1)
 	s.mu.Unlock()
-	defer s.conns.Done()
 	s.counters.Relays.Add(1)
-	defer s.counters.Relays.Add(-1)
+	defer func() {
+		s.counters.Relays.Add(-1)
+		s.mu.Lock()
+		s.open--
+		s.mu.Unlock()
+		s.conns.Done()
+	}()
 
 	hello := s.hello()
 	for !s.isMarked(hello.Origin) {
@@ -163,12 +180,14 @@ type presence struct {
 
 // setPeople records the people of another chat.
 func (s *Server) setPeople(origin string, people map[string]int) {
-	if origin == s.outbox.Origin() {
+	if origin == s.outbox.Origin() || len(origin) > once.MaxOrigin || len(people) > maxRooms {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.people[origin] = presence{people, time.Now()}
+	if _, known := s.people[origin]; known || len(s.people) < maxPeople {
+		s.people[origin] = presence{people, time.Now()}
+	}
 }
 
 // repeatedMarks returns the marks of the origins whose last message, in the last peopleExpire, had repeated

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/net/websocket"
+
 	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/relay"
 	"example.com/chat/internal/wstest"
@@ -296,5 +298,57 @@ func TestForgedCursor(t *testing.T) {
 		r.say("other", 2, "two")
 		h.expectSaid("", "two")
 		h.expectHello(relay.Cursor{Seq: 2}, false)
+	})
+}
+
+// What a hostile relay sends takes little memory for long: an origin has at most 64 bytes, 256 chats can report people,
+// each in 10,000 rooms, a backlog has 10,000 rooms, and there are 8 connections.
+func TestHostileRelay(t *testing.T) {
+	inBubble(t, Options{}, func(t *testing.T, h *harness) {
+		r := h.connect()
+		long := strings.Repeat("x", 65)
+		r.say(long, 1, "of a long origin")
+		r.say(long[:64], 1, "of a shorter one")
+		h.expectSaid("", "of a shorter one")
+		if n := len(h.server.Delivered()); n != 1 {
+			t.Errorf("got marks of %d origins, want 1", n)
+		}
+
+		crowd := make(map[string]int)
+		for n := range 10_001 {
+			crowd[fmt.Sprint(n)] = 1
+		}
+		r.send(relay.Message{Origin: "crowd", People: maps.Clone(crowd)})
+		delete(crowd, "0")
+		r.send(relay.Message{Origin: long, People: crowd})
+		for n := range 257 {
+			r.send(relay.Message{Origin: fmt.Sprint(n), People: map[string]int{"lobby": 1}})
+		}
+		time.Sleep(2 * time.Second)
+		if got := h.remotePeople.Load().(map[string]int); !maps.Equal(got, map[string]int{"lobby": 256}) {
+			t.Errorf("got people in %d rooms, %d in the lobby; want 256 in the lobby alone", len(got), got["lobby"])
+		}
+
+		b := &backlog{rooms: make(map[string]*roomBacklog)}
+		for n := range 10_001 {
+			if lost := b.add(Part{Room: fmt.Sprint(n), Origin: "a", First: uint64(n + 1), Count: 1}, 1, 1); (lost > 0) != (n == 10_000) {
+				t.Errorf("room %d of a backlog: got %d lines lost", n, lost)
+			}
+		}
+
+		for range 7 {
+			h.connect()
+		}
+		config, _ := websocket.NewConfig("ws://chat/relay", relay.OriginHeader)
+		socket, err := websocket.NewClient(config, h.listener.(wstest.Listener).Dial(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := socket.Read(make([]byte, 1)); err == nil {
+			t.Errorf("got %d bytes on a ninth connection, want its end", n)
+		}
+		r.conn.Close()
+		synctest.Wait()
+		h.connect()
 	})
 }

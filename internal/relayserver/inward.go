@@ -19,8 +19,8 @@ const (
 	// this size.
 	partLimit = 64 << 10
 
-	// maxBacklog is the number of bytes of lines that a backlog holds, if older lines must be left out for that. It is
-	// a tenth of the default of -memory.
+	// maxBacklog is the number of bytes that a backlog takes, a tenth of the default of -memory. Each room may have one
+	// part more.
 	maxBacklog = 64 << 20
 
 	// nowLimit is the age below which a line counts as said now. A time of its own would cost an event, and
@@ -51,8 +51,13 @@ func (s *Server) receive(ctx context.Context, m relay.Message, held *backlog) er
 	}
 	received := parts(m.Origin, message, now)
 	if m.Backlog {
+		lost := uint64(0)
 		for part := range received {
-			held.add(part, s.history, s.began)
+			lost += held.add(part, s.history, s.began)
+		}
+		if lost > 0 {
+			s.counters.RelayMissed.Add(int64(lost))
+			s.log.Warn("backlog takes too much memory: lines of other chats dropped", "lines", lost)
 		}
 		return nil
 	}
@@ -85,6 +90,9 @@ func (s *Server) receive(ctx context.Context, m relay.Message, held *backlog) er
 // errTooHigh is the error of a message whose numbers a once.Marks does not accept.
 var errTooHigh = errors.New("its line numbers are too far above the last one that is known")
 
+// errOrigin is the error of a message whose origin is too long for a once.Marks.
+var errOrigin = errors.New("its origin is too long")
+
 // decode returns the lines in m, which are none if they are of this chat, or if the message in the JetStream
 // stream can't be read or has numbers that no chat has. Such a message is skipped, because it would come
 // again on each connection. decode counts the lines that are missing before those in m. It can't tell what is
@@ -102,7 +110,9 @@ func (s *Server) decode(m relay.Message, now time.Time) (relay.Message, error) {
 	}
 	mark, known := s.seen[m.Origin]
 	var repeated uint64
-	if err == nil {
+	if err == nil && len(m.Origin) > once.MaxOrigin {
+		err = errOrigin
+	} else if err == nil {
 		var ok bool
 		if repeated, ok = s.seen.Accept(m.Origin, message.First, message.Lines(), now); !ok {
 			err = errTooHigh
@@ -233,8 +243,11 @@ func (s *Server) deliver(ctx context.Context, p Part, now time.Time) error {
 // stream when the relay connected.
 type backlog struct {
 	rooms map[string]*roomBacklog
-	size  int // bytes of text that are held
+	size  int // bytes that the held parts take
 }
+
+// partCost is about the number of bytes that a Part takes beside its text.
+const partCost = 128
 
 // roomBacklog is the backlog of one room.
 type roomBacklog struct {
@@ -245,29 +258,37 @@ type roomBacklog struct {
 
 // add adds a part to its room. It stops holding parts that were said before began, in milliseconds since 1970,
 // while the room has history lines without them. The room would drop these at once. Lines since began are all
-// held, because somebody may have been here. While the backlog has more than maxBacklog bytes, rooms get less history.
-func (b *backlog) add(part Part, history uint64, began int64) {
+// held, because somebody may have been here. If the backlog has more than maxBacklog bytes, the room of part gets less
+// history, and even lacks lines since began. add returns the number of these, and drops a part of one room too many.
+func (b *backlog) add(part Part, history uint64, began int64) (lost uint64) {
 	room := b.rooms[part.Room]
 	if room == nil {
+		if len(b.rooms) == maxRooms {
+			return part.Count
+		}
 		room = &roomBacklog{skipped: make(map[string]Part)}
 		b.rooms[part.Room] = room
 	}
 	room.held = append(room.held, part)
 	room.lines += part.Count
-	b.size += len(part.Text)
+	b.size += len(part.Text) + partCost
 	for len(room.held) > 1 {
 		first := room.held[0]
 		old := first.At != 0 && first.At < began
-		if !old || room.lines-first.Count < history && b.size <= maxBacklog {
-			return
+		if b.size <= maxBacklog && (!old || room.lines-first.Count < history) {
+			return lost
+		}
+		if !old {
+			lost += first.Count
 		}
 		room.lines -= first.Count
-		b.size -= len(first.Text)
+		b.size -= len(first.Text) + partCost
 		room.held[0] = Part{} // frees the text
 		room.held = room.held[1:]
 		first.Text = nil
 		room.skipped[first.Origin] = first
 	}
+	return lost
 }
 
 // take empties the backlog. It returns what the rooms must get: for each room, parts without text for the

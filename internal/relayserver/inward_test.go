@@ -223,7 +223,7 @@ func TestBacklogAdd(t *testing.T) {
 			[]string{":a 1!", ":a 4", "x:a 2!", "x:a 3"}},
 		{"more than 64 MiB", 256, []Part{{"", "a", 1, 1, huge, 5}, {"", "a", 2, 1, huge, 5}, {"", "a", 3, 1, text, 5}, {"x", "a", 4, 1, huge, 5}},
 			[]string{":a 1!", ":a 2", ":a 3", "x:a 4"}},
-		{"more than 64 MiB since the start", 256, []Part{{"", "a", 1, 1, huge, 0}, {"", "a", 2, 1, huge, 0}}, []string{":a 1", ":a 2"}},
+		{"more than 64 MiB since the start", 256, []Part{{"", "a", 1, 1, huge, 0}, {"", "a", 2, 1, huge, 0}}, []string{":a 1!", ":a 2"}},
 	} {
 		b := &backlog{rooms: make(map[string]*roomBacklog)}
 		for _, part := range test.parts {

@@ -139,6 +139,7 @@ type Server struct {
 	marked       string              // the origin whose lines the Hubs that said them have marked
 	repeated     once.Marks          // by origin, its mark in seen, if its last message had repeated lines
 	people       map[string]presence // at other chats, by origin
+	open         int                 // connections of relays
 }
 
 // New returns a Server for chat. The caller must call Serve, and may call the other methods before.

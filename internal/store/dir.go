@@ -302,6 +302,10 @@ func unseal(file *os.File) (*io.SectionReader, error) {
 	if size < 0 {
 		return nil, errCorrupt
 	}
+	var first [1]byte
+	if _, err := file.ReadAt(first[:], 0); err != nil || first[0] == 0 {
+		return nil, errCorrupt // so a sparse file need not be read
+	}
 	seal := make([]byte, sealLength)
 	if _, err := file.ReadAt(seal, size); err != nil {
 		return nil, err

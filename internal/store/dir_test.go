@@ -29,9 +29,9 @@ func TestFormat(t *testing.T) {
 	d.runs = runs{complete: true, this: "RUN"}
 	for file, record := range map[string]stream.Record{
 		`{"run":"RUN","epoch":"E","lines":0,"said":[]}` + "\n5650c682\n": {Epoch: "E"},
-		sealed(`{"run":"RUN","epoch":"G","lines":1152921504606846976,"said":[[2,5],[1,1700000000000]],"former":[{"epoch":"E","end":5},{"epoch":"F","end":1125899906842624}],` +
+		sealed(`{"run":"RUN","epoch":"G","lines":4503599627370496,"said":[[2,5],[1,1700000000000]],"former":[{"epoch":"E","end":5},{"epoch":"F","end":1125899906842624}],` +
 			`"senders":[{"id":"ann","taken":7}],"marks":{"A":{"number":4611686018427387904,"heard":5},"B":{"number":0,"heard":0}}}` + "\n\n\n\x00 <&> \u2028 ✓\n"): {
-			Epoch: "G", End: 1 << 60,
+			Epoch: "G", End: 1 << 52,
 			Frames:  []stream.Text{{Lines: []byte("\n\n"), At: 5}, {Lines: []byte("\x00 <&> \u2028 ✓\n"), At: 1700000000000}},
 			Past:    []stream.PastEpoch{{Epoch: "E", End: 5}, {Epoch: "F", End: 1 << 50}},
 			Senders: []once.Saved{{ID: "ann", Acked: 7}},

@@ -5,12 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
+	"unicode/utf8"
 
 	"example.com/chat/internal/lines"
 	"example.com/chat/internal/once"
 	"example.com/chat/internal/stream"
 )
+
+// epochSyntax is the syntax of an epoch in a position.
+var epochSyntax = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
 // header is the first line of a room's file. The lines of the record's frames follow it, as they are.
 type header struct {
@@ -43,7 +48,7 @@ func decode(content *io.SectionReader, history uint64, limit int64) (r stream.Re
 	in := bufio.NewReaderSize(content, 64<<10)
 	first, err := readLine(in, limit)
 	var h header
-	if err != nil || json.Unmarshal(first, &h) != nil || h.Epoch == "" {
+	if err != nil || json.Unmarshal(first, &h) != nil || !epochSyntax.MatchString(h.Epoch) || h.End > once.MaxNumber {
 		return r, "", false, orCorrupt(err)
 	}
 	line := h.End // the number of lines before the frames
@@ -69,6 +74,9 @@ func decode(content *io.SectionReader, history uint64, limit int64) (r stream.Re
 	text := make([]byte, size)
 	if _, err := io.ReadFull(in, text); err != nil {
 		return r, "", false, orCorrupt(err)
+	}
+	if !utf8.Valid(text) {
+		return r, "", false, errCorrupt // browsers would close the connection
 	}
 	r = stream.Record{Epoch: h.Epoch, End: h.End, Past: h.Past, Senders: h.Senders, Marks: h.Marks}
 	r.Frames = slices.Grow(r.Frames, len(h.Frames))
