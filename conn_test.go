@@ -526,7 +526,7 @@ func TestRateWhenTheChatStops(t *testing.T) {
 
 // A long ?since= is not in memory while its client is connected.
 func TestLongSinceIsNotKept(t *testing.T) {
-	const conns, length = 200, 12 << 10
+	const conns, length = 200, 6 << 10
 	c := startChat(t)
 	join := func(since string) (heap uint64) {
 		for range conns {

@@ -36,16 +36,16 @@ func newServer(c *chat) *http.Server {
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
-		MaxHeaderBytes: 16 << 10,
+		MaxHeaderBytes: 4 << 10,                                     // to which net/http adds 4 KiB; short headers take ten times their bytes in memory
 		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // a stream holds its response until the peer reads it
 		ConnState:      limit.Changed,
 		ErrorLog:       slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(func() { limit.Shut(httpShutdownTimeout) })
 	if c.cfg.tls != nil {
-		server.TLSConfig = &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			time.Sleep(c.readers.Handshake())
-			return c.cfg.tls.Get(hello)
+		server.TLSConfig = &tls.Config{GetCertificate: c.cfg.tls.Get, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			time.Sleep(c.readers.Handshake()) // before the costly part of the handshake
+			return nil, nil
 		}}
 	}
 	return server
@@ -54,7 +54,11 @@ func newServer(c *chat) *http.Server {
 // inTurn has requests wait for their turn while they, and the clients of WebSockets, keep the processors busy.
 func inTurn(readers *cpushare.Share, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if wait := readers.Request(); wait > 0 {
+		headers := 0
+		for _, values := range r.Header {
+			headers += len(values)
+		}
+		if wait := readers.Request(headers, r.ContentLength != 0); wait > 0 {
 			select {
 			case <-time.After(wait):
 			case <-r.Context().Done():

@@ -165,6 +165,7 @@ func newAsset(content []byte, contentType string) asset {
 }
 
 func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Header.Del("Range") // no browser asks for parts of such small files, and thousands of parts cost much
 	chosen := a.plain
 	if a.gzip.content != nil {
 		w.Header().Set("Vary", "Accept-Encoding")

@@ -35,6 +35,8 @@ const (
 	bytePrice  = 3 * time.Nanosecond   // a byte
 
 	requestPrice   = 30 * time.Microsecond  // an HTTP request
+	headerPrice    = 200 * time.Nanosecond  // a header of it
+	bodyPrice      = 5 * time.Millisecond   // its body, of which net/http reads up to 256 KiB in chunks of any size
 	handshakePrice = 200 * time.Microsecond // a TLS handshake
 )
 
@@ -62,8 +64,15 @@ func (s *Share) pay(work time.Duration) time.Duration {
 	}
 }
 
-// Request counts an HTTP request. It returns how long its handler must wait before it begins.
-func (s *Share) Request() time.Duration { return s.pay(requestPrice) }
+// Request counts an HTTP request with this number of headers. It returns how long its handler must wait before it
+// begins.
+func (s *Share) Request(headers int, body bool) time.Duration {
+	work := requestPrice + time.Duration(headers)*headerPrice
+	if body {
+		work += bodyPrice
+	}
+	return s.pay(work)
+}
 
 // Handshake counts a TLS handshake. It returns how long that must wait before it begins.
 func (s *Share) Handshake() time.Duration { return s.pay(handshakePrice) }
