@@ -167,10 +167,17 @@ func newConn(hub *Hub, socket net.Conn, leave func()) *Conn {
 	if secure, ok := socket.(*tls.Conn); ok {
 		c.transport = secure.NetConn()
 	}
-	if tcp, ok := c.transport.(*net.TCPConn); ok {
+	return c
+}
+
+// limitWriteBuffer limits what the system holds for the peer of a connection that was just accepted.
+func limitWriteBuffer(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(writeBuffer)
 	}
-	return c
 }
 
 // serve answers the handshake r and starts the pumps, or closes c if that fails. The client's frames come from in.

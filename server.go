@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -39,7 +41,11 @@ func newServer(c *chat) *http.Server {
 		MaxHeaderBytes: 4 << 10,                                     // to which net/http adds 4 KiB; short headers take ten times their bytes in memory
 		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // a stream holds its response until the peer reads it
 		ConnState:      limit.Changed,
-		ErrorLog:       slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			limitWriteBuffer(conn)
+			return ctx
+		},
+		ErrorLog: slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(func() { limit.Shut(httpShutdownTimeout) })
 	if c.cfg.tls != nil {
@@ -54,9 +60,14 @@ func newServer(c *chat) *http.Server {
 // inTurn has requests wait for their turn while they, and the clients of WebSockets, keep the processors busy.
 func inTurn(readers *cpushare.Share, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		headers := 0
+		headers := len(r.RequestURI) / 16 // a long one costs as much as several headers
 		for _, values := range r.Header {
-			headers += len(values)
+			for _, value := range values {
+				headers += 1 + len(value)/16
+			}
+		}
+		if r.ContentLength != 0 && r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // a proxy may see another end of the request
 		}
 		if wait := readers.Request(headers, r.ContentLength != 0); wait > 0 {
 			select {
@@ -101,7 +112,7 @@ func cleanPaths(next http.Handler) http.Handler {
 		asked := r.URL.EscapedPath() // the path that ServeMux cleans
 		segments := strings.Split(asked, "/")
 		switch {
-		case slices.Contains(segments, "."), slices.Contains(segments, ".."):
+		case slices.ContainsFunc(segments, isDots):
 			http.NotFound(w, r)
 		case strings.Contains(asked, "//"), asked == "" && r.Method != http.MethodConnect:
 			up := strings.Repeat("../", max(0, len(segments)-2)) // a browser goes up one segment, even an empty one, with each
@@ -111,6 +122,12 @@ func cleanPaths(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// isDots reports whether browsers take an escaped segment of a path for a dot segment.
+func isDots(segment string) bool {
+	segment = strings.ReplaceAll(strings.ToLower(segment), "%2e", ".")
+	return segment == "." || segment == ".."
 }
 
 // redirect redirects a request to an escaped path, which must be relative, with the request's query.

@@ -133,7 +133,9 @@ func TestRedirects(t *testing.T) {
 		{"/%2f%2fevil.example/", "/%2f%2fevil.example/", 404},
 		{"//evil.example/", "/evil.example/", 404},
 		{"///evil.example/..", "///evil.example/..", 404},
-		{"//evil.example/%2e%2e", "/evil.example/%2e%2e", 404},
+		{"//evil.example/%2e%2e", "//evil.example/%2e%2e", 404},
+		{"/%2e%2e//x", "/%2e%2e//x", 404}, // browsers would leave the prefix
+		{"/.%2E//x", "/.%2E//x", 404},
 		{"//%5cevil.example//", "/%5cevil.example/", 404},
 		{"/https://evil.example/", "/https:/evil.example/", 404},
 		{"//x%0d%0aSet-Cookie:a=b/", "/x%0d%0aSet-Cookie:a=b/", 404},
