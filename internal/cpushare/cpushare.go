@@ -24,6 +24,10 @@ const (
 	// tolerance is the wait that a reader need not keep. An idle processor sleeps for at least 1 ms (netpoll in
 	// runtime/netpoll_epoll.go), so short waits would leave processors idle below the share.
 	tolerance = 2 * time.Millisecond
+
+	// maxWait is the longest wait. Work that would make others wait longer is not counted, because its peer may be gone
+	// already, and everybody waits in one queue. 300 peers that flood still keep the share.
+	maxWait = 50 * time.Millisecond
 )
 
 // The prices are estimates of the processor time for one peer's input. They were measured on an AMD EPYC with
@@ -52,12 +56,15 @@ func New() *Share {
 	return &Share{began: time.Now(), perSecond: time.Duration(share * float64(runtime.GOMAXPROCS(0)) * float64(time.Second))}
 }
 
-// pay adds work, and returns how long its reader must wait.
+// pay adds work, and returns how long its reader must wait, at most maxWait. If that is too short, it adds nothing.
 func (s *Share) pay(work time.Duration) time.Duration {
 	cost := int64(float64(work) / s.perSecond.Seconds())
 	for {
 		now, next := int64(time.Since(s.began)), s.next.Load()
 		paid := max(now, next) + cost
+		if time.Duration(paid-now)-tolerance > maxWait {
+			return maxWait
+		}
 		if s.next.CompareAndSwap(next, paid) {
 			return max(0, time.Duration(paid-now)-tolerance)
 		}

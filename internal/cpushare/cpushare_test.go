@@ -105,27 +105,45 @@ func TestBelowTheShare(t *testing.T) {
 	})
 }
 
-// An HTTP request costs 30 µs, 0.2 µs for each header, and 5 ms if it has a body. A TLS handshake costs 200 µs. They wait
-// like frames.
+// An HTTP request costs 30 µs, 0.2 µs for each header, and 5 ms if it has a body. A TLS handshake costs 200 µs.
 func TestRequests(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	for name, test := range map[string]struct {
 		wait func(*Share) time.Duration
-		want time.Duration // for 1,000 of them, with 2 ms that need not be waited
+		n    int
+		want time.Duration // for n of them at once, with 2 ms that need not be waited
 	}{
-		"request":             {func(s *Share) time.Duration { return s.Request(0, false) }, 48 * time.Millisecond},
-		"request with a head": {func(s *Share) time.Duration { return s.Request(150, false) }, 98 * time.Millisecond},
-		"request with a body": {func(s *Share) time.Duration { return s.Request(0, true) }, 8_381_333_333 * time.Nanosecond},
-		"handshake":           {(*Share).Handshake, 331_333_333 * time.Nanosecond},
+		"request":             {func(s *Share) time.Duration { return s.Request(0, false) }, 1000, 48 * time.Millisecond},
+		"request with a head": {func(s *Share) time.Duration { return s.Request(150, false) }, 500, 48 * time.Millisecond},
+		"request with a body": {func(s *Share) time.Duration { return s.Request(0, true) }, 6, 48_300 * time.Microsecond},
+		"handshake":           {(*Share).Handshake, 150, 48 * time.Millisecond},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := New()
-			for range 999 {
-				test.wait(s)
+			s, got := New(), time.Duration(0)
+			for range test.n {
+				got = test.wait(s)
 			}
-			if got := test.wait(s); (got - test.want).Abs() > time.Microsecond {
-				t.Errorf("the last of 1,000 %ss at once waits for %v, want %v", name, got, test.want)
+			if (got - test.want).Abs() > time.Microsecond {
+				t.Errorf("the last of %d %ss at once waits for %v, want %v", test.n, name, got, test.want)
 			}
 		})
 	}
+}
+
+// Whatever was asked for at once, by peers that may be gone, nobody waits for more than 50 ms.
+func TestNobodyWaitsLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		for range 36_000 {
+			s.Handshake()
+			s.Request(4000, true)
+		}
+		if got := s.Request(10, false); got > 50*time.Millisecond {
+			t.Errorf("the next request waits for %v, want at most 50 ms", got)
+		}
+		time.Sleep(60 * time.Millisecond)
+		if got := s.Request(10, false); got > 0 {
+			t.Errorf("a request 60 ms later waits for %v, want none", got)
+		}
+	})
 }
