@@ -426,8 +426,9 @@ func (c *Conn) askForMore(b delivery.Batch) {
 	}
 }
 
-// joining limits the writePumps that hold a buffer of joinedFrames to 256, which take 16 MiB. A peer that does not read
-// blocks its writePump for up to writeWait, and there may be many. The other writePumps do not join frames.
+// joining limits the writePumps that hold a buffer of joinedFrames to 256, which take 16 MiB. A peer that does
+// not read blocks its writePump for up to writeWait, and there may be many. The other writePumps do not join
+// frames.
 var joining = make(chan struct{}, 256)
 
 // joinedFrames holds buffers for frames that writePumps join from others and write at once.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -53,24 +54,25 @@ const (
 // lineMemory returns the number of bytes for lines of all rooms: half of -memory.
 func (c *config) lineMemory() int64 { return int64(c.memory) << 20 / 2 }
 
-// heapMemory returns the number of bytes at which garbage is collected as often as it takes. What is left of -memory is
-// for the program's code, and because Go exceeds such a limit by some percent.
+// heapMemory returns the number of bytes at which garbage is collected as often as it takes. What is left of
+// -memory is for the program's code, and because Go exceeds such a limit by some percent.
 func (c *config) heapMemory() int64 { return int64(c.memory)<<20/8*7 - 8<<20 }
 
-// fit returns an error if the limits do not fit into -memory. Connections may take a quarter of it, rooms an eighth,
-// and one message a sixteenth. If -max-conns is 0, fit sets it to the number of connections that fit.
+// fit returns an error if the limits do not fit into -memory. Connections may take a quarter of it, rooms an
+// eighth, and one message a sixteenth. If -max-conns is 0, fit sets it to the number of connections that fit.
 func (c *config) fit() error {
-	bytes, cost := c.memory<<20, connCost+max(0, c.maxMessage-4<<10)
+	bytes, cost := int64(c.memory)<<20, int64(connCost+max(0, c.maxMessage-4<<10))
 	if c.tls != nil {
 		cost += tlsCost
 	}
 	conns, rooms := bytes/4/cost, bytes/8/roomCost
-	c.maxConns = cmp.Or(c.maxConns, conns)
+	c.maxConns = cmp.Or(c.maxConns, int(min(conns, math.MaxInt32)))
 	for _, limit := range []struct {
-		flag        string
-		value, most int
+		flag  string
+		value int
+		most  int64
 	}{{"max-message", c.maxMessage, bytes / 16}, {"max-conns", c.maxConns, conns}, {"rooms", c.rooms, rooms}} {
-		if limit.value > limit.most {
+		if int64(limit.value) > limit.most {
 			return fmt.Errorf("-%s %d does not fit into -memory %d with -max-message %d: want at most %d, or more memory", limit.flag, limit.value, c.memory, c.maxMessage, limit.most)
 		}
 	}

@@ -38,7 +38,8 @@ const (
 	// it. So 1,000 empty rooms hold at most a fifth of the memory for lines.
 	asleep = 64 << 10
 
-	// queues is the number of bytes that the queues and writes of connections that are behind hold beside the stream.
+	// queues is the number of bytes that the queues and writes of connections that are behind hold beside the
+	// stream.
 	queues = 2 * stream.JoinLimit
 )
 
@@ -375,19 +376,27 @@ func (h *Hub) fanOut(f *stream.Frame) {
 // trim drops the frames of the stream that lie before the history and before the line needed. If the room holds
 // more than it may, it keeps less history.
 func (h *Hub) trim(needed uint64) {
-	h.stream.Trim(needed, h.memory.Hold(h.size()))
+	free := h.memory.Hold(h.size())
+	copies := h.copies()
+	rest := h.size() - copies*h.stream.Size()
+	h.stream.Trim(needed, (free-rest)/copies)
 	h.free = h.memory.Hold(h.size())
+}
+
+// copies returns how often each line counts: twice with a store, which keeps the frames that it wrote last.
+func (h *Hub) copies() int64 {
+	if h.stored != nil {
+		return 2
+	}
+	return 1
 }
 
 // size returns about the number of bytes that the room holds, besides what each connection costs. A connection that
 // is behind holds frames in its queue that the stream may no longer hold.
 func (h *Hub) size() int64 {
-	size := h.stream.Size() + int64(h.pending.RemoteSize())
+	size := h.copies()*h.stream.Size() + int64(h.pending.RemoteSize())
 	if len(h.connections) > 0 && h.pace.Behind(h.stream.End().Lines) {
 		size += queues
-	}
-	if h.stored != nil {
-		size += h.stream.Size() // the store keeps the frames that it wrote last
 	}
 	return size
 }

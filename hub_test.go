@@ -357,7 +357,7 @@ func TestRoomsShareMemory(t *testing.T) {
 	})
 }
 
-// Histories take their part of -memory: rooms with long lines keep fewer of them, also when nobody is there any more.
+// Histories take their part of -memory: rooms with long lines keep fewer of them, also after everybody has left.
 func TestHistoriesShareMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rooms, memory, line = 30, 8, 4000 // with 256 lines in each room, these would be 30 MiB
@@ -383,6 +383,24 @@ func TestHistoriesShareMemory(t *testing.T) {
 			t.Errorf("the rooms hold %d bytes, want at most 4 MiB", kept*line)
 		}
 	})
+}
+
+// A room alone holds at most half of the memory for lines, also with -state, where each line counts twice.
+func TestOneRoomHoldsHalf(t *testing.T) {
+	for name, state := range map[string]string{"in memory": "", "with -state": t.TempDir()} {
+		c := startChat(t, with(func(cfg *config) { cfg.memory, cfg.history, cfg.state = 8, 10_000, state }))
+		p := c.join("/ws")
+		for _, line := range wstest.Numbered(0, 700) {
+			p.Send(websocket.TextFrame, line+strings.Repeat("x", 4000))
+			p.Expect(websocket.TextFrame, line+strings.Repeat("x", 4000))
+		}
+		probe := c.chat.lines.Account()
+		if free := probe.Hold(0); free < 2<<20 || free > 3<<20 {
+			t.Errorf("%s: a room with 2.8 MB of lines leaves %d bytes, want half of 4 MiB", name, free)
+		}
+		p.Conn.Close()
+		c.stop()
+	}
 }
 
 // heap returns the number of bytes in use.

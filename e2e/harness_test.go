@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/net/websocket"
+
 	"example.com/chat/internal/wstest"
 )
 
@@ -125,6 +127,24 @@ func start(t testing.TB, cmd *exec.Cmd, end syscall.Signal) *output {
 		}
 	})
 	return out
+}
+
+// serves checks that a new client of p hears itself.
+func (p program) serves(t *testing.T) {
+	t.Helper()
+	ann := wstest.Join(t, p.addr)
+	defer ann.Conn.Close()
+	ann.Send(websocket.TextFrame, "still here")
+	ann.Expect(websocket.TextFrame, "still here")
+}
+
+// stops checks that p ends with status 0 after SIGTERM.
+func (p program) stops(t *testing.T) {
+	t.Helper()
+	p.Process.Signal(syscall.SIGTERM)
+	if err := p.Wait(); err != nil {
+		t.Errorf("got %v, want exit status 0", err)
+	}
 }
 
 // output collects what a process writes. Any goroutine may use it.

@@ -85,14 +85,8 @@ func TestStandardErrorIsClosed(t *testing.T) {
 	in.Close()
 	out.Close()
 	p.refuse(t, 20)
-	ann := wstest.Join(t, p.addr)
-	ann.Send(websocket.TextFrame, "still here")
-	ann.Expect(websocket.TextFrame, "still here")
-	ann.Conn.Close()
-	p.Process.Signal(syscall.SIGTERM)
-	if err := p.Wait(); err != nil {
-		t.Errorf("got %v, want exit status 0", err)
-	}
+	p.serves(t)
+	p.stops(t)
 }
 
 // Nobody waits for a reader of standard error that does not read. The chat starts, refuses 300 handshakes, and
@@ -117,10 +111,7 @@ func TestStandardErrorIsNotRead(t *testing.T) {
 	ann.Send(websocket.TextFrame, "still here")
 	ann.Expect(websocket.TextFrame, "still here")
 	ann.Conn.Close()
-	p.Process.Signal(syscall.SIGTERM)
-	if err := p.Wait(); err != nil {
-		t.Errorf("got %v, want exit status 0", err)
-	}
+	p.stops(t)
 }
 
 // The log goes on when its reader reads again. Until then the chat keeps the records.

@@ -13,12 +13,12 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// The chat takes no more than -memory, whatever its clients do: rooms full of long lines, messages that end never,
+// The chat takes no more than -memory, whatever its clients do: rooms full of long lines, messages that never end,
 // clients that read nothing in many flooded rooms and in a large one. Meanwhile two people in a quiet room hear each
 // other. With CHAT_TEST_LONG the chat has its default, 640 MiB, and five times as many clients.
 func TestMemory(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
-		t.Skip("this system does not tell how much memory a process takes")
+		missing(t, "this system has no /proc that tells how much memory a process takes: run it on Linux")
 	}
 	size, memory, args := 1, 128, []string{"-memory", "128"}
 	if wstest.Long() {

@@ -60,10 +60,7 @@ func TestHangup(t *testing.T) {
 	p.Process.Signal(syscall.SIGHUP)
 	ann.ExpectClose(1001) // ann does not answer, so the stop lasts 5 s
 	p.Process.Signal(syscall.SIGHUP)
-	p.Process.Signal(syscall.SIGTERM)
-	if err := p.Wait(); err != nil {
-		t.Errorf("got %v, want exit status 0", err)
-	}
+	p.stops(t)
 	p = startProgram(t, "-state", dir)
 	bob := wstest.Upgrade(t, wstest.Dial(t, p.addr), "/ws?since="+epoch+".0")
 	bob.Expect(websocket.TextFrame, epoch+" 0 1")
@@ -76,15 +73,9 @@ func TestNoHangup(t *testing.T) {
 	p := startInShell(t, "trap '' HUP")
 	p.Process.Signal(syscall.SIGHUP)
 	for range 50 { // a chat that stops refuses who comes next
-		ann := wstest.Join(t, p.addr)
-		ann.Send(websocket.TextFrame, "still here")
-		ann.Expect(websocket.TextFrame, "still here")
-		ann.Conn.Close()
+		p.serves(t)
 	}
-	p.Process.Signal(syscall.SIGTERM)
-	if err := p.Wait(); err != nil {
-		t.Errorf("got %v, want exit status 0", err)
-	}
+	p.stops(t)
 }
 
 // If the chat stops while many speak without a pause, all listeners get the same lines, and a close frame.

@@ -25,8 +25,8 @@ const (
 	// runtime/netpoll_epoll.go), so short waits would leave processors idle below the share.
 	tolerance = 2 * time.Millisecond
 
-	// maxWait is the longest wait. Work that would make others wait longer is not counted, because its peer may be gone
-	// already, and everybody waits in one queue. 300 peers that flood still keep the share.
+	// maxWait is the longest wait. Work that would make others wait longer is not counted, because its peer may
+	// be gone already, and everybody waits in one queue. 300 peers that flood still keep the share.
 	maxWait = 50 * time.Millisecond
 )
 

@@ -16,8 +16,8 @@ const (
 	// silent longest.
 	maxMarks = 256
 
-	// MaxOrigin is the number of bytes in an origin. A chat's own has 26. Each room has its own marks, so a longer one
-	// would be in memory and in files a thousand times.
+	// MaxOrigin is the number of bytes in an origin. A chat's own has 26. Each room has its own marks, so a
+	// longer one would be in memory and in files a thousand times.
 	MaxOrigin = 64
 
 	// maxGap is the largest number of lines that may be missing before lines of a known origin. It is more
@@ -60,9 +60,9 @@ func (m Marks) Accept(origin string, first, n uint64, now time.Time) (repeated u
 	return repeated, true
 }
 
-// Merge adds the marks of other. Of two marks for one origin it keeps the higher one, and of all marks those
-// of the origins that were heard last. It leaves out marks above MaxNumber or of an origin that is too long, which only
-// a damaged or forged file has, and returns their number.
+// Merge adds the marks of other. Of two marks for one origin it keeps the higher one, and of all marks those of
+// the origins that were heard last. It leaves out marks above MaxNumber or of an origin that is too long, which
+// only a damaged or forged file has, and returns their number.
 func (m Marks) Merge(other Marks) (refused int) {
 	for origin, mark := range other {
 		if mark.Number > MaxNumber || len(origin) > MaxOrigin {

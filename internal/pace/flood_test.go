@@ -118,7 +118,8 @@ func (r *room) advance() {
 // Beside a flood, a connection that reads 32 KiB/s, steadily or in bursts up to 10 s apart, is not dropped. One
 // that reads so little that a write takes 10 s is dropped for that before it is 14 MiB behind, and the room has
 // 1.2 MB/s until then. One that reads less than 32 KiB/s, but has no such write, is dropped when it is 16 MiB
-// behind. However many there are, the room has at least 32 KiB/s. If memory is scarce, the same holds with less lag.
+// behind. However many there are, the room has at least 32 KiB/s. If memory is scarce, the same holds with less
+// lag.
 func TestFlood(t *testing.T) {
 	const line, second, apart = 32 << 10, time.Second, 9900 * time.Millisecond
 	steady := func(speed int64) pattern { return pattern{speed / 20, second / 20} }

@@ -181,9 +181,9 @@ func (p *Pace) Changed(before, after int64) {
 	}
 }
 
-// FannedOut notes that a fan-out to this number of connections has ended. While other rooms wait, the next one comes
-// after a turn of each of them. A room whose flushes are small does not wait for much longer ones: its part of the
-// processors is that of any other room.
+// FannedOut notes that a fan-out to this number of connections has ended. While other rooms wait, the next one
+// comes after a turn of each of them. A room whose flushes are small does not wait for much longer ones: its
+// part of the processors is that of any other room.
 func (p *Pace) FannedOut(now time.Time, connections int) {
 	p.Wait(false)
 	n := time.Duration(connections)

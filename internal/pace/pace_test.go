@@ -61,8 +61,8 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
-// When the last lagging connection has caught up, lines are held back for 1 ms after the last fan-out at most, without
-// another look.
+// When the last lagging connection has caught up, lines are held back for 1 ms after the last fan-out at most,
+// without another look.
 func TestChanged(t *testing.T) {
 	p := New(new(Crowd))
 	p.FannedOut(now, 2)
@@ -128,8 +128,8 @@ func TestTurns(t *testing.T) {
 	}
 }
 
-// A connection is too far behind with more than 16 MiB, or the memory that is free, and the longest frame of the room
-// so far.
+// A connection is too far behind with more than 16 MiB, or the memory that is free, and the longest frame of
+// the room so far.
 func TestTooFar(t *testing.T) {
 	p := New(new(Crowd))
 	for _, test := range []struct{ sent, free, limit int64 }{

@@ -93,8 +93,8 @@ const (
 	// that a relay asks for. So a relay can ask for the line after any that it can decode.
 	maxNumber = once.MaxNumber
 
-	// maxSegments is the number of segments in a message of the JetStream stream. A chat sends at most 1 MiB of lines in a
-	// message, or one longer line.
+	// maxSegments is the number of segments in a message of the JetStream stream. A chat sends at most 1 MiB of
+	// lines in a message, or one longer line.
 	maxSegments = 1 << 19
 
 	// maxPeople is the largest number of people that a chat may report for a room, so that sums don't overflow.
@@ -117,6 +117,11 @@ func Decode(b []byte) (m Message, err error) {
 	m.Body = body
 	if m.First > maxNumber || m.Ask != nil && m.Ask.From > maxNumber || m.Hello != nil && m.Hello.Asked > maxNumber {
 		return m, errNumber
+	}
+	for _, n := range m.Repeated {
+		if n > maxNumber {
+			return m, errNumber
+		}
 	}
 	for _, n := range m.People {
 		if n < 1 || n > maxPeople {

@@ -16,7 +16,7 @@ var messages = []Message{
 	{Hello: &Hello{Origin: "A", Asked: 7, Cursor: Cursor{9, 3}, Backlog: true}},
 	{Ask: &Ask{From: 1 << 52, Limit: -1}},
 	{People: map[string]int{"": 1, "lobby": 1 << 30}},
-	{Origin: "A", People: map[string]int{"": 1}, Repeated: map[string]uint64{"B": 1<<64 - 1}},
+	{Origin: "A", People: map[string]int{"": 1}, Repeated: map[string]uint64{"B": 1 << 52}},
 	{Origin: "A", People: map[string]int{}}, // which is not the same as nil
 	{Origin: "A", Cursor: &Cursor{1<<64 - 1, -1}, Backlog: true, Body: []byte("{}\nx\n")},
 	{First: 1, Segments: []Segment{{"", 2, -1}, {"a room", 1, 1<<63 - 1}}, Body: []byte("one\n\n \xff\x00{}\r\n")},
@@ -44,6 +44,7 @@ func TestDecode(t *testing.T) {
 			"", "\n", "{", "[]", `"{}"`, "1", `{"ask":{"from":4503599627370497}}`, `{"ask":{"from":4611686018427387904}}`, `{"ask":{"from":18446744073709551616}}`, `{"ask":{"from":1e3}}`,
 			`{"first":-1,"said":[{"lines":1}]}` + "\nx\n", `{"first":4503599627370497,"said":[{"lines":1}]}` + "\nx\n",
 			`{"first":18446744073709551615,"said":[{"lines":1}]}` + "\nx\n", `{"hello":{"origin":"A","asked":4503599627370497}}`,
+			`{"repeated":{"A":4503599627370497}}`, `{"repeated":{"A":4503599627370496,"B":18446744073709551615}}`,
 			`{"people":{"":0}}`, `{"people":{"":-1}}`, `{"people":{"":1,"a":1073741825}}`, `{"people":{"":1e30}}`,
 		},
 		{ // Decode

@@ -301,8 +301,8 @@ func TestForgedCursor(t *testing.T) {
 	})
 }
 
-// What a hostile relay sends takes little memory for long: an origin has at most 64 bytes, 256 chats can report people,
-// each in 10,000 rooms, a backlog has 10,000 rooms, and there are 8 connections.
+// What a hostile relay sends takes little memory for long: an origin has at most 64 bytes, 256 chats can report
+// people, each in 10,000 rooms, a backlog has 10,000 rooms, and there are 8 connections.
 func TestHostileRelay(t *testing.T) {
 	inBubble(t, Options{}, func(t *testing.T, h *harness) {
 		r := h.connect()

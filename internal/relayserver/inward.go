@@ -19,8 +19,8 @@ const (
 	// this size.
 	partLimit = 64 << 10
 
-	// maxBacklog is the number of bytes that a backlog takes, a tenth of the default of -memory. Each room may have one
-	// part more.
+	// maxBacklog is the number of bytes that a backlog takes, a tenth of the default of -memory. Each room may
+	// have one part more.
 	maxBacklog = 64 << 20
 
 	// nowLimit is the age below which a line counts as said now. A time of its own would cost an event, and
@@ -258,8 +258,9 @@ type roomBacklog struct {
 
 // add adds a part to its room. It stops holding parts that were said before began, in milliseconds since 1970,
 // while the room has history lines without them. The room would drop these at once. Lines since began are all
-// held, because somebody may have been here. If the backlog has more than maxBacklog bytes, the room of part gets less
-// history, and even lacks lines since began. add returns the number of these, and drops a part of one room too many.
+// held, because somebody may have been here. If the backlog has more than maxBacklog bytes, the room of part
+// gets less history, and even lacks lines since began. add returns the number of these, and drops a part of one
+// room too many.
 func (b *backlog) add(part Part, history uint64, began int64) (lost uint64) {
 	room := b.rooms[part.Room]
 	if room == nil {

@@ -56,8 +56,9 @@ func TestLag(t *testing.T) {
 	}
 }
 
-// A stream that takes more memory than it may drops the oldest frames, of the history, too, but none that a connection
-// needs. A client that comes back then gets what is left. A frame takes its lines, 10 bytes for its header, and 192 bytes.
+// A stream that takes more memory than it may drops the oldest frames, of the history, too, but none that a
+// connection needs. A client that comes back then gets what is left. A frame takes its lines, 10 bytes for its
+// header, and 192 bytes.
 func TestTrim(t *testing.T) {
 	for _, test := range []struct {
 		history      int

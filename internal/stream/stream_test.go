@@ -31,8 +31,8 @@ func filled() *Stream {
 	return s
 }
 
-// A client that comes back with a position in the history gets the lines from there on. With any other
-// position it gets the whole history. A position of a past epoch is valid up to the last line that is known of it. Later
+// A client that comes back with a position in the history gets the lines from there on. With any other position
+// it gets the whole history. A position of a past epoch is valid up to the last line that is known of it. Later
 // positions become that line.
 func TestComingBack(t *testing.T) {
 	s, epochs := filled(), []string{}
@@ -102,8 +102,8 @@ func TestSinceAndRestore(t *testing.T) {
 	}
 }
 
-// A stream that is restored has no marks with numbers that no chat has. A damaged or forged record has such marks, and
-// the room would ignore that chat.
+// A stream that is restored has no marks with numbers that no chat has. A damaged or forged record has such
+// marks, and the room would ignore that chat.
 func TestRestoreRefusesMarks(t *testing.T) {
 	r := filled().Since(0)
 	r.Marks["forged"] = once.OriginMark{Number: 1 << 62, At: 100}
