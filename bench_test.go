@@ -93,12 +93,12 @@ func (a *audience) hear(bytes int) {
 
 // inMemory runs a Hub with the audience's connections, and returns its speakers.
 func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
-	hub := newHub("", stream.New(256), newShared(defaults.lineMemory()))
+	hub := newHub("", stream.New(256), newShared(&defaults))
 	ctx, cancel := context.WithCancel(b.Context())
 	go hub.run(ctx)
 	var conns []*Conn
 	for range a.size {
-		c := newConn(hub, ear{audience: a}, func() {})
+		c := newConn(hub, hub.readers.Conn(ear{audience: a}), func() {})
 		conns = append(conns, c)
 		hub.register <- registration{conn: c}
 		c.writing.Add(1)

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -102,7 +101,6 @@ func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeE
 	}
 	c := newConn(hub, socket, func() { h.chat.leave(hub) })
 	c.forwardedFor = forwardedFor(r)
-	c.work = h.chat.readers.Meter()
 	if rate := h.chat.cfg.rate; rate > 0 {
 		c.limiter = ratelimit.New(rate, time.Second/time.Duration(rate))
 	}
@@ -122,14 +120,13 @@ func forwardedFor(r *http.Request) string {
 type Conn struct {
 	// Set at construction.
 	hub          *Hub
-	socket       net.Conn // the WebSocket; only readPump reads it, and only writePump writes to it
-	transport    net.Conn // socket without TLS, or the connection under TLS; any goroutine may close it, and Close never blocks
-	leave        func()   // releases the room; close calls it once
+	socket       net.Conn       // the WebSocket; only readPump reads it, and only writePump writes to it
+	transport    *cpushare.Conn // socket without TLS, or the connection under TLS; any goroutine may close it, and Close never blocks
+	leave        func()         // releases the room; close calls it once
 	forwardedFor string
 
 	// Owned by readPump, and by open before the pumps start.
 	limiter *ratelimit.Limiter // limits frames; nil without -rate
-	work    cpushare.Meter     // of the peer's input
 
 	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it,
 	// which tells writePump to finish.
@@ -154,29 +151,16 @@ type Conn struct {
 	reads, writes pace.Progress
 }
 
-// newConn returns a Conn of hub on socket. leave must release the room, and is called once.
+// newConn returns a Conn of hub on socket, which a clientListener has accepted. leave must release the room, and is
+// called once.
 func newConn(hub *Hub, socket net.Conn, leave func()) *Conn {
-	c := &Conn{
+	return &Conn{
 		hub:       hub,
 		socket:    socket,
-		transport: socket,
+		transport: transport(socket),
 		leave:     leave,
 		send:      make(chan delivery.Batch, delivery.QueueSize),
 		expired:   make(chan struct{}),
-	}
-	if secure, ok := socket.(*tls.Conn); ok {
-		c.transport = secure.NetConn()
-	}
-	return c
-}
-
-// limitWriteBuffer limits what the system holds for the peer of a connection that was just accepted.
-func limitWriteBuffer(conn net.Conn) {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetWriteBuffer(writeBuffer)
 	}
 }
 
@@ -205,6 +189,7 @@ func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (
 	c.writes.End(0)
 	if err != nil {
 		c.unregister(nil)
+		c.hub.leaving.Add(-1) // writePump does not run
 	}
 	return messages, err
 }
@@ -218,7 +203,6 @@ type socketReader struct {
 
 func (r socketReader) Read(p []byte) (n int, err error) {
 	c := r.conn
-	c.throttle(c.work.Wait())
 	c.reads.Begin()
 	err = os.ErrDeadlineExceeded // only draining sets a deadline
 	if !c.hub.isDraining() {
@@ -228,7 +212,7 @@ func (r socketReader) Read(p []byte) (n int, err error) {
 		n, err = r.readDraining(p)
 	}
 	c.reads.End(n)
-	c.work.Read(n)
+	c.transport.Frames(n)
 	return n, err
 }
 
@@ -308,10 +292,10 @@ func spaceLineBreaks(text []byte) {
 	}
 }
 
-// frame counts a frame of the peer, before its payload is read. With -rate, it first waits until the peer may send
-// one more. A close frame need not wait, because no other follows it.
+// frame counts a frame of the peer, before its payload is read, and waits until the peer may send one. With -rate, a
+// close frame need not wait, because no other follows it.
 func (c *Conn) frame(opcode byte) {
-	c.work.Frame(opcode == websocket.PingFrame)
+	c.transport.Frame(opcode == websocket.PingFrame)
 	if c.limiter != nil && opcode != websocket.CloseFrame {
 		c.throttle(c.limiter.Delay(time.Now()))
 		c.limiter.Take()
@@ -338,24 +322,11 @@ func (c *Conn) shutdown(err error) {
 	// Closing a socket with unread bytes resets the connection, and the peer might never see the close frame
 	// (RFC 6455, section 7.1.1).
 	c.socket.SetReadDeadline(time.Time{}) // startDrain has set one
-	c.discard()
+	io.Copy(io.Discard, c.socket)
 	c.writing.Wait()
 	c.linger.Stop()
 	c.close()
 	c.logClose(cmp.Or(reply, c.reason))
-}
-
-// discard reads the socket until that fails. A peer that floods waits for its turn here, too.
-func (c *Conn) discard() {
-	b := make([]byte, 4<<10)
-	for {
-		c.throttle(c.work.Wait())
-		n, err := c.socket.Read(b)
-		if err != nil {
-			return
-		}
-		c.work.Read(n)
-	}
 }
 
 // unregister unregisters c from the Hub, unless the Hub has stopped.
@@ -403,6 +374,7 @@ func (c *Conn) writePump() {
 	for b := range c.send {
 		c.askForMore(b)
 	}
+	c.hub.leaving.Add(-1)
 }
 
 // writeQueue writes batches until the Hub closes send, and then the close frame.

@@ -469,12 +469,12 @@ func TestEveryFrameHasItsPrice(t *testing.T) {
 		number int
 		frame  []byte
 	}{
-		"empty pongs":            {"", 20_000, wstest.Frame(0x8a, "")},
-		"long pongs":             {"", 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
-		"pings":                  {"", 6_000, wstest.Frame(0x89, "")},
-		"empty fragments":        {string(wstest.Frame(0x01, "")), 20_000, wstest.Frame(0x00, "")},
-		"lines":                  {"", 20_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
-		"frames after a refusal": {string(wstest.Frame(0x82, "binary")), 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
+		"empty pongs":           {"", 20_000, wstest.Frame(0x8a, "")},
+		"long pongs":            {"", 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
+		"pings":                 {"", 6_000, wstest.Frame(0x89, "")},
+		"empty fragments":       {string(wstest.Frame(0x01, "")), 20_000, wstest.Frame(0x00, "")},
+		"lines":                 {"", 20_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
+		"bytes after a refusal": {string(wstest.Frame(0x82, "binary")), 2_500, wstest.Frame(0x8a, strings.Repeat("x", 125))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -550,7 +550,7 @@ func TestLongSinceIsNotKept(t *testing.T) {
 // them.
 func TestLateReaderLooksOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hub := newHub("", stream.New(0), newShared(defaults.lineMemory()))
+		hub := newHub("", stream.New(0), newShared(&defaults))
 		hub.startDrain()
 		b := make([]byte, 10)
 		for _, late := range []time.Duration{0, 100 * time.Millisecond} {
@@ -558,7 +558,7 @@ func TestLateReaderLooksOnceMore(t *testing.T) {
 			if late > 0 {
 				conn.times = 10
 			}
-			reader := socketReader{newConn(hub, conn, nil), conn}
+			reader := socketReader{newConn(hub, hub.readers.Conn(conn), nil), conn}
 			if n, err := reader.Read(b); err != nil || string(b[:n]) != "last words" {
 				t.Errorf("late by %v: %q, %v", late, b[:n], err)
 			}

@@ -47,12 +47,19 @@ const (
 	connCost = 16 << 10
 	tlsCost  = 16 << 10
 
+	// httpCost is the number of bytes that a connection takes at most while the head of a request arrives, with 2,000
+	// headers and garbage: 125 KB were measured. With the ten headers of a browser it takes some 10 KB.
+	httpCost = 128 << 10
+
 	// roomCost is the number of bytes that an empty room takes: 10 KB were measured.
 	roomCost = 16 << 10
 )
 
 // lineMemory returns the number of bytes for lines of all rooms: half of -memory.
 func (c *config) lineMemory() int64 { return int64(c.memory) << 20 / 2 }
+
+// httpConns returns the number of connections that may be open beside WebSockets. They may take an eighth of -memory.
+func (c *config) httpConns() int { return c.memory << 20 / 8 / httpCost }
 
 // heapMemory returns the number of bytes at which garbage is collected as often as it takes. What is left of
 // -memory is for the program's code, and because Go exceeds such a limit by some percent.

@@ -74,7 +74,7 @@ func startChat(t testing.TB, options ...option) *testChat {
 		c.addr = listener.Addr().String()
 	}
 	var err error
-	if c.chat, err = openChat(cfg); err != nil {
+	if c.chat, err = openChat(context.Background(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

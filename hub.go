@@ -34,10 +34,6 @@ const (
 	drainTimeout = 5 * time.Second
 	drainIdle    = 100 * time.Millisecond
 
-	// asleep is the size of the stream, in bytes, up to which an empty room need not look whether it may still hold
-	// it. So 1,000 empty rooms hold at most a fifth of the memory for lines.
-	asleep = 64 << 10
-
 	// queues is the number of bytes that the queues and writes of connections that are behind hold beside the
 	// stream.
 	queues = 2 * stream.JoinLimit
@@ -75,6 +71,7 @@ type Hub struct {
 	// Any goroutine reads these; the chat sets remotePeople.
 	localPeople  atomic.Int64  // connections that are not dropped
 	remotePeople atomic.Int64  // connections in this room at other chats, as last reported
+	leaving      atomic.Int64  // connections that are dropped and still write
 	draining     chan struct{} // closed by run when the drain begins
 	done         chan struct{} // closed by run when it returns; nobody receives from the channels above afterwards
 
@@ -89,6 +86,7 @@ type Hub struct {
 	pace        pace.Pace
 	memory      budget.Account // what the room holds
 	free        int64          // bytes that the room may hold
+	leftAt      uint64         // where the stream began, in bytes, when leaving was last 0
 	timer       *time.Timer    // fires at due
 	due         time.Time      // when the next flush is due; zero if the timer does not run
 	hold        metrics.Hold   // counts the times at which lines are held back
@@ -102,11 +100,14 @@ type shared struct {
 	readers  *cpushare.Share
 	crowd    *pace.Crowd
 	lines    *budget.Budget // memory of the rooms
+	asleep   int64          // bytes of the stream up to which an empty room need not look whether it may still hold it
 }
 
-// newShared returns what the Hubs of a chat with this number of bytes for lines share.
-func newShared(lines int64) *shared {
-	return &shared{new(metrics.Counters), metrics.NewPeerLog(), cpushare.New(), new(pace.Crowd), budget.New(lines)}
+// newShared returns what the Hubs of a chat share. All rooms that are empty hold at most a fifth of the memory for
+// lines without looking.
+func newShared(cfg *config) *shared {
+	lines := cfg.lineMemory()
+	return &shared{new(metrics.Counters), metrics.NewPeerLog(), cpushare.New(), new(pace.Crowd), budget.New(lines), lines / 5 / int64(1+cfg.rooms)}
 }
 
 // publisher puts lines of a room, each ended by '\n', into the outbox, which owns text afterwards. It returns the
@@ -196,7 +197,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	if h.pending.RemoteFull() || int64(h.pending.RemoteSize()) > h.free {
 		remote = nil // the relay waits
 	}
-	if len(h.connections) == 0 && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= asleep {
+	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= h.asleep {
 		sweeps = nil // no tick wakes the Hub of an empty room whose lines are few and stored
 	}
 	select {
@@ -270,7 +271,8 @@ func (h *Hub) greeting(c *Conn, asked join) *stream.Frame {
 	return e.Frame()
 }
 
-// remove unregisters c, and drops c unless it was dropped before. While the Hub drains, remove does not drop c,
+// remove unregisters c, and drops c unless it was dropped before. A connection that is behind is dropped when it has
+// caught up, so that the lines for it are in the stream and count. While the Hub drains, remove does not drop c,
 // because c still gets the last lines.
 func (h *Hub) remove(c *Conn, reply *ws.CloseError) {
 	delete(h.registered, c)
@@ -278,8 +280,15 @@ func (h *Hub) remove(c *Conn, reply *ws.CloseError) {
 	if session := c.out.Session(); session != nil {
 		session.Leave()
 	}
+	if !c.out.Behind() {
+		h.dropEnded(c)
+	}
+}
+
+// dropEnded drops a connection that is not registered, unless the Hub drains.
+func (h *Hub) dropEnded(c *Conn) {
 	if h.connections[c] && !h.isDraining() {
-		h.dropWithRest(c, reply)
+		h.dropWithRest(c, c.reply)
 	}
 }
 
@@ -392,9 +401,10 @@ func (h *Hub) copies() int64 {
 }
 
 // size returns about the number of bytes that the room holds, besides what each connection costs. A connection that
-// is behind holds frames in its queue that the stream may no longer hold.
+// is behind, or was dropped and still writes, holds frames that the stream may no longer hold.
 func (h *Hub) size() int64 {
-	size := h.copies()*h.stream.Size() + int64(h.pending.RemoteSize())
+	size := h.copies()*h.stream.Size() + h.pending.Held()
+	size += min(h.leaving.Load()*stream.JoinLimit, int64(h.stream.Start().Bytes-h.leftAt))
 	if len(h.connections) > 0 && h.pace.Behind(h.stream.End().Lines) {
 		size += queues
 	}
@@ -423,6 +433,9 @@ func (h *Hub) catchUp(c *Conn) {
 	before := c.out.Lag(h.stream)
 	c.out.More(h.stream)
 	h.pace.Changed(before, c.out.Lag(h.stream))
+	if !h.registered[c] && !c.out.Behind() {
+		h.dropEnded(c)
+	}
 }
 
 // sendControl sends c a control frame, unless c was dropped.
@@ -438,7 +451,7 @@ func (h *Hub) sweep() {
 	ping := stream.NewFrame(websocket.PingFrame, nil)
 	found := h.pace.NewSurvey(h.stream.End().Lines, h.free)
 	for c := range h.connections {
-		c.meter.Sweep(c.writes.Bytes(), c.out.Lag(h.stream))
+		c.meter.Sweep(c.writes.Bytes(), found.Lags(c.out.Lag(h.stream)))
 		h.checkSilence(c, ping)
 		if h.connections[c] {
 			h.surveyConn(c, &found)
@@ -508,6 +521,9 @@ func (h *Hub) drop(c *Conn, rest []*stream.Frame, reason *ws.CloseError) {
 	h.pace.Changed(c.out.Lag(h.stream), 0)
 	delete(h.connections, c)
 	h.localPeople.Store(int64(len(h.connections)))
+	if h.leaving.Add(1) == 1 {
+		h.leftAt = h.stream.Start().Bytes
+	}
 	if len(h.connections) == 0 {
 		h.trim(h.stream.End().Lines) // an empty room may have no sweep that trims the stream
 	}

@@ -90,7 +90,11 @@ func run(cfg config) error {
 		}
 		defer relays.Close()
 	}
-	c, err := openChat(cfg)
+	c, err := openChat(ctx, cfg)
+	if errors.Is(err, context.Canceled) {
+		slog.Info("stopped during the start")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -117,16 +121,16 @@ func serve(ctx context.Context, listener, relays net.Listener, c *chat) error {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { c.run(ctx, relays) })
-	server := newServer(c)
+	server, clients := newServer(c), clientListener{listener, c.readers}
 	running.Go(func() {
 		<-ctx.Done()
 		shutdownHTTP(server)
 	})
 	var err error
 	if c.cfg.tls != nil {
-		err = server.ServeTLS(listener, "", "")
+		err = server.ServeTLS(clients, "", "")
 	} else {
-		err = server.Serve(listener)
+		err = server.Serve(clients)
 	}
 	stop()
 	running.Wait()

@@ -34,7 +34,7 @@ func TestDisplayURL(t *testing.T) {
 
 // If the listener fails, serve stops the chat and returns the error.
 func TestListenerFails(t *testing.T) {
-	c, err := openChat(defaults)
+	c, err := openChat(t.Context(), defaults)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -72,23 +71,17 @@ type room struct {
 	emptySince time.Time
 }
 
-// openChat restores the rooms in cfg.state and starts their Hubs. The caller must call run. Any error is about
-// the state directory.
-func openChat(cfg config) (*chat, error) {
-	c := &chat{cfg: cfg, shared: newShared(cfg.lineMemory()), rooms: make(map[string]*room), empty: list.New()}
-	records, relayState, err := c.openStore()
-	if err != nil {
-		return nil, fmt.Errorf("-state %q: %w", cfg.state, err)
+// openChat restores the rooms in cfg.state and starts their Hubs. The caller must call run. An error is about the
+// state directory, or that of ctx, and leaves the directory as it was found.
+func openChat(ctx context.Context, cfg config) (*chat, error) {
+	c := &chat{cfg: cfg, shared: newShared(&cfg), rooms: make(map[string]*room), empty: list.New()}
+	seen, relayState := make(once.Marks), []byte(nil)
+	hubs, err := c.restore(ctx, seen)
+	if err == nil && cfg.relay != "" {
+		relayState, err = c.store.TakeRelay() // last, because it removes what it returns
 	}
-	var hubs []*Hub
-	seen := make(once.Marks)
-	for name, record := range records {
-		hub := newHub(name, stream.Restore(cfg.history, record), c.shared)
-		hub.stored = c.store.Room(name, true)
-		hubs = append(hubs, hub)
-		if refused := seen.Merge(record.Marks); refused > 0 {
-			slog.Warn("marks of other chats in -state are too high: not used", "room", name, "marks", refused)
-		}
+	if err != nil {
+		return nil, fmt.Errorf("-state %q: %w", cfg.state, errors.Join(err, c.store.Abandon()))
 	}
 	if cfg.relay != "" {
 		c.relay = relayserver.New(c, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: c.counters})
@@ -104,26 +97,29 @@ func openChat(cfg config) (*chat, error) {
 	return c, nil
 }
 
-// openStore opens -state, and returns what it holds of each room and of the relay. After an error the directory is
-// closed, and marked as it was found.
-func (c *chat) openStore() (records iter.Seq2[string, stream.Record], relayState []byte, err error) {
-	if c.cfg.state != "" {
-		// A room alone may hold half of the memory for lines, and with a store each line counts twice.
-		options := store.Options{History: c.cfg.history, MaxRooms: c.cfg.rooms, FileLimit: c.cfg.lineMemory() / 4}
-		if c.store, err = store.Open(c.cfg.state, options); err != nil {
-			return nil, nil, err
+// restore opens -state, and returns Hubs of the rooms in it. It merges their marks into seen.
+func (c *chat) restore(ctx context.Context, seen once.Marks) (hubs []*Hub, err error) {
+	if c.cfg.state == "" {
+		return nil, nil
+	}
+	// A room alone may hold half of the memory for lines, and with a store each line counts twice.
+	options := store.Options{History: c.cfg.history, MaxRooms: c.cfg.rooms, FileLimit: c.cfg.lineMemory() / 4}
+	if c.store, err = store.Open(ctx, c.cfg.state, options); err != nil {
+		return nil, err
+	}
+	records, err := c.store.Read(isRoom)
+	if err != nil {
+		return nil, err
+	}
+	for name, record := range records {
+		hub := newHub(name, stream.Restore(c.cfg.history, record), c.shared)
+		hub.stored = c.store.Room(name, true)
+		hubs = append(hubs, hub)
+		if refused := seen.Merge(record.Marks); refused > 0 {
+			slog.Warn("marks of other chats in -state are too high: not used", "room", name, "marks", refused)
 		}
 	}
-	if c.cfg.relay != "" {
-		relayState, err = c.store.TakeRelay()
-	}
-	if err == nil {
-		records, err = c.store.Read(isRoom)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, c.store.Abandon())
-	}
-	return records, relayState, nil
+	return hubs, ctx.Err()
 }
 
 // openLocked opens a new room. At the limit it first ends the room that has been empty for longest. hasPlaceLocked

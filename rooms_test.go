@@ -349,7 +349,7 @@ func TestIncompleteStop(t *testing.T) {
 		{"start", "relay.txt", func(c *testChat, dir string) {
 			cfg := defaults
 			cfg.state, cfg.relay = dir, "127.0.0.1:0"
-			if _, err := openChat(cfg); err == nil || !strings.Contains(err.Error(), "-state") {
+			if _, err := openChat(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "-state") {
 				t.Errorf("got %v, want an error about -state", err)
 			}
 		}, true},
@@ -526,7 +526,7 @@ func TestForgedMark(t *testing.T) {
 	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 	dir, state := stored(t)
-	files, err := store.Open(dir, store.Options{History: 256, FileLimit: 1 << 20})
+	files, err := store.Open(t.Context(), dir, store.Options{History: 256, FileLimit: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

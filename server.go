@@ -2,8 +2,9 @@ package main
 
 import (
 	"cmp"
-	"context"
+	"crypto/rsa"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -28,52 +29,91 @@ const (
 	// httpBusyTime is how long a request may take while there are more than maxHTTPConns connections. After a
 	// restart all clients come at once, and each of them has that time for its handshake.
 	httpBusyTime = 2 * time.Second
+
+	// handshakeTime is about the processor time of a TLS handshake, and rsaTime that of a signature with an RSA key of
+	// 2,048 bits. (Go 1.26, AMD EPYC)
+	handshakeTime = 250 * time.Microsecond
+	rsaTime       = 1200 * time.Microsecond
 )
+
+// errHandshakes ends a TLS handshake.
+var errHandshakes = errors.New("too many handshakes")
 
 // newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
 func newServer(c *chat) *http.Server {
-	limit := connlimit.New(maxHTTPConns, httpBusyTime)
+	limit := connlimit.New(min(maxHTTPConns, c.cfg.httpConns()/2), c.cfg.httpConns(), httpBusyTime)
 	server := &http.Server{
-		Handler:        inTurn(c.readers, securityHeaders(cleanPaths(newMux(c)))),
+		Handler:        securityHeaders(endAfterBody(cleanPaths(newMux(c)))),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
-		MaxHeaderBytes: 4 << 10,                                     // to which net/http adds 4 KiB; short headers take ten times their bytes in memory
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 16}, // a stream holds its response until the peer reads it
-		ConnState:      limit.Changed,
-		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			limitWriteBuffer(conn)
-			return ctx
+		MaxHeaderBytes: 4 << 10, // to which net/http adds 4 KiB; short headers take ten times their bytes in memory
+		Protocols:      new(http.Protocols),
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			client := transport(conn)
+			limit.Changed(client, state)
+			if state == http.StateActive {
+				client.Request()
+			}
 		},
 		ErrorLog: slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
 	}
+	// No HTTP/2: a connection would hold many requests, and frames that cost little to send. A WebSocket takes a
+	// connection of its own anyway.
+	server.Protocols.SetHTTP1(true)
 	server.RegisterOnShutdown(func() { limit.Shut(httpShutdownTimeout) })
 	if c.cfg.tls != nil {
-		server.TLSConfig = &tls.Config{GetCertificate: c.cfg.tls.Get, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			time.Sleep(c.readers.Handshake()) // before the costly part of the handshake
+		handshakes := cpushare.New()
+		server.TLSConfig = &tls.Config{GetCertificate: c.cfg.tls.Get, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if certificate, _ := c.cfg.tls.Get(hello); !handshakes.Admit(handshakeCost(certificate)) {
+				return nil, errHandshakes
+			}
 			return nil, nil
 		}}
 	}
 	return server
 }
 
-// inTurn has requests wait for their turn while they, and the clients of WebSockets, keep the processors busy.
-func inTurn(readers *cpushare.Share, next http.Handler) http.Handler {
+// handshakeCost returns about the processor time of a TLS handshake with a certificate.
+func handshakeCost(certificate *tls.Certificate) time.Duration {
+	if key, ok := certificate.Leaf.PublicKey.(*rsa.PublicKey); ok {
+		bits := time.Duration(key.N.BitLen())
+		return handshakeTime + rsaTime*bits*bits/2048/2048
+	}
+	return handshakeTime
+}
+
+// clientListener accepts connections of clients. Its connections have the type *cpushare.Conn.
+type clientListener struct {
+	net.Listener
+	readers *cpushare.Share
+}
+
+// Accept implements net.Listener. It limits what the system holds for the peer.
+func (l clientListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(writeBuffer)
+	}
+	return l.readers.Conn(conn), nil
+}
+
+// transport returns the connection that a clientListener has accepted, of which conn may be the TLS connection.
+func transport(conn net.Conn) *cpushare.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	return conn.(*cpushare.Conn)
+}
+
+// endAfterBody has a connection end after a request with a body, because a proxy may see another end of the request.
+func endAfterBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		headers := len(r.RequestURI) / 16 // a long one costs as much as several headers
-		for _, values := range r.Header {
-			for _, value := range values {
-				headers += 1 + len(value)/16
-			}
-		}
-		if r.ContentLength != 0 && r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close") // a proxy may see another end of the request
-		}
-		if wait := readers.Request(headers, r.ContentLength != 0); wait > 0 {
-			select {
-			case <-time.After(wait):
-			case <-r.Context().Done():
-			}
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -32,7 +32,7 @@ func closed(conns []*conn) (all []int) {
 // later, even if it was active for long before.
 func TestShut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := New(3, 2*time.Second)
+		l := New(3, 100, 2*time.Second)
 		conns := []*conn{{}, {}, {}}
 		for _, c := range conns {
 			l.Changed(c, http.StateNew)
@@ -80,7 +80,7 @@ func TestLimit(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := New(3, 2*time.Second)
+				l := New(3, 100, 2*time.Second)
 				conns := []*conn{{}, {}, {}, {}, {}}
 				for _, c := range test.changes {
 					l.Changed(conns[c.conn], c.state)
@@ -94,6 +94,35 @@ func TestLimit(t *testing.T) {
 					t.Errorf("after 2 s: closed %v, want %v", got, test.later)
 				}
 			})
+		})
+	}
+}
+
+// At 5 connections a new one waits until one of them is hijacked or closed, or has been active for a quarter of the time.
+func TestFull(t *testing.T) {
+	for name, test := range map[string]struct {
+		end  func(*Limit, net.Conn)
+		want time.Duration
+	}{
+		"hijacked":     {func(l *Limit, c net.Conn) { l.Changed(c, http.StateHijacked) }, 100 * time.Millisecond},
+		"closed":       {func(l *Limit, c net.Conn) { l.Changed(c, http.StateClosed) }, 100 * time.Millisecond},
+		"idle":         {func(l *Limit, c net.Conn) { l.Changed(c, http.StateIdle) }, 100 * time.Millisecond},
+		"shut":         {func(l *Limit, c net.Conn) { l.Shut(time.Second) }, 100 * time.Millisecond},
+		"still active": {func(*Limit, net.Conn) {}, 500 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := New(3, 5, 2*time.Second)
+			conns := []*conn{{}, {}, {}, {}, {}}
+			for _, c := range conns {
+				l.Changed(c, http.StateNew)
+			}
+			time.AfterFunc(100*time.Millisecond, func() { test.end(l, conns[1]) })
+			began := time.Now()
+			l.Changed(new(conn), http.StateNew)
+			if got := time.Since(began); got != test.want {
+				t.Errorf("%s: a sixth connection waited for %v, want %v", name, got, test.want)
+			}
+			time.Sleep(time.Minute)
 		})
 	}
 }

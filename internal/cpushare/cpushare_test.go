@@ -1,22 +1,27 @@
 package cpushare
 
 import (
+	"net"
 	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// flood has peers read frames for d as fast as their Meters allow. It returns the number of frames of each.
-func flood(s *Share, peers int, d time.Duration, frame func(*Meter)) (frames []int) {
-	frames = make([]int, peers)
+// source is a connection from which any number of bytes can be read at once.
+type source struct{ net.Conn }
+
+func (source) Read(b []byte) (int, error) { return len(b), nil }
+
+// flood has peers send input for d as fast as their turns allow. It returns the number of inputs of each.
+func flood(s *Share, peers int, d time.Duration, input func(*Conn)) (inputs []int) {
+	inputs = make([]int, peers)
 	end := time.Now().Add(d)
 	done := make(chan bool)
 	for i := range peers {
 		go func() {
-			for m := s.Meter(); time.Now().Before(end); frames[i]++ {
-				time.Sleep(m.Wait())
-				frame(&m)
+			for c := s.Conn(source{}); time.Now().Before(end); inputs[i]++ {
+				input(c)
 			}
 			done <- true
 		}()
@@ -24,126 +29,139 @@ func flood(s *Share, peers int, d time.Duration, frame func(*Meter)) (frames []i
 	for range peers {
 		<-done
 	}
-	return frames
+	return inputs
 }
 
+// The inputs of peers.
+var (
+	frame   = func(c *Conn) { c.Frame(false) }
+	ping    = func(c *Conn) { c.Frame(true) }
+	request = func(c *Conn) { c.Request() }
+	head    = func(c *Conn) { c.Read(make([]byte, 512)) }
+	text    = func(c *Conn) {
+		n, _ := c.Read(make([]byte, 4096))
+		c.Frames(n)
+		c.Frame(false)
+	}
+	record = func(c *Conn) { // a frame of 6 bytes in a TLS record of 28
+		c.Read(make([]byte, 28))
+		c.Frames(6)
+		c.Frame(false)
+	}
+)
+
 // All peers together get 0.3 of the processors by their price, in equal parts. The price is 1 µs for a read from
-// the socket, 0.3 µs for a frame, 5 µs for a ping, and 3 ns for a byte.
+// the network, 60 ns for a byte, 30 µs for a request, 0.3 µs for a frame, 3 ns for a byte of a frame, and 5 µs for a
+// ping.
 func TestPrices(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // 600 ms of work in a second
 	for name, test := range map[string]struct {
-		frame func(*Meter)
-		want  int // frames in a second
+		input func(*Conn)
+		want  int // in a second
 	}{
-		"a frame":                    {func(m *Meter) { m.Frame(false) }, 2_000_000},
-		"a ping":                     {func(m *Meter) { m.Frame(true) }, 113_207},
-		"a read of 512 bytes":        {func(m *Meter) { m.Read(512) }, 236_593},
-		"a frame of 4 KiB in a read": {func(m *Meter) { m.Read(4096); m.Frame(false) }, 44_157},
+		"a frame":                    {frame, 2_000_000},
+		"a ping":                     {ping, 113_207},
+		"a request":                  {request, 20_000},
+		"a read of 512 bytes":        {head, 18_915},
+		"a frame of 4 KiB in a read": {text, 44_157},
+		"a frame in a TLS record":    {record, 227_790},
 	} {
 		for _, peers := range []int{1, 8, 100} {
 			synctest.Test(t, func(t *testing.T) {
-				total := 0
-				for i, n := range flood(New(), peers, time.Second, test.frame) {
-					if fair := test.want / peers; n < fair*75/100-400 || n > fair*125/100+400 { // a turn is up to 334 frames
-						t.Errorf("%s, %d peers: got %d frames of peer %d in a second, want some %d", name, peers, n, i, fair)
+				total, free := 0, test.want/1000 // each peer may send some of them before its first turn
+				for i, n := range flood(New(), peers, time.Second, test.input) {
+					if fair := test.want / peers; n < fair*75/100-2*free || n > fair*125/100+2*free {
+						t.Errorf("%s, %d peers: got %d of peer %d in a second, want some %d", name, peers, n, i, fair)
 					}
 					total += n
 				}
-				if total < test.want*98/100 || total > test.want*102/100+400*peers {
-					t.Errorf("%s, %d peers: got %d frames in a second, want some %d", name, peers, total, test.want)
+				if total < test.want*98/100 || total > test.want*102/100+2*free*peers {
+					t.Errorf("%s, %d peers: got %d in a second, want some %d", name, peers, total, test.want)
 				}
 			})
 		}
 	}
 }
 
-// Beside a flood of 100 peers, a peer that sends little waits once in some 300 frames, for one turn of each of the
-// others. Without a flood it never waits.
+// Beside a flood, a peer that sends some lines a second never waits. Nor does a new one for 500 µs of work, which are
+// a page with its files.
 func TestBesideAFlood(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
-	for _, test := range []struct {
-		peers, waits int
-		longest      time.Duration
-	}{{0, 0, 0}, {100, 3, 20 * time.Millisecond}} {
+	for _, peers := range []int{0, 10, 100, 2000} {
 		synctest.Test(t, func(t *testing.T) {
 			s := New()
 			flooded := make(chan bool)
 			go func() {
-				flood(s, test.peers, 2*time.Second, func(m *Meter) { m.Frame(false) })
+				flood(s, peers, 20*time.Second, ping)
 				close(flooded)
 			}()
-			m, waits, longest := s.Meter(), 0, time.Duration(0)
-			for range 1000 {
-				if wait := m.Wait(); wait > 0 {
-					waits, longest = waits+1, max(longest, wait)
-					time.Sleep(wait)
+			time.Sleep(time.Second)
+			began := time.Now()
+			for range 10 {
+				c := s.Conn(source{})
+				for range 8 {
+					c.Request()
+					c.Read(make([]byte, 400))
 				}
-				m.Frame(false)
-				time.Sleep(time.Millisecond)
 			}
-			if waits > test.waits || longest > test.longest {
-				t.Errorf("beside %d peers: got %d waits of up to %v, want at most %d of %v", test.peers, waits, longest, test.waits, test.longest)
+			if waited := time.Since(began); waited > 0 {
+				t.Errorf("beside %d peers: ten new ones waited for %v, want no wait", peers, waited)
+			}
+			c := s.Conn(source{})
+			for i := range 500 { // ten lines a second, after the 500 µs are used up
+				began := time.Now()
+				n, _ := c.Read(make([]byte, 1000))
+				c.Frames(n)
+				c.Frame(false)
+				if waited := time.Since(began); i > 200 && waited > 0 {
+					t.Errorf("beside %d peers: waited for %v, want no wait", peers, waited)
+				}
+				time.Sleep(30 * time.Millisecond)
 			}
 			<-flooded
 		})
 	}
 }
 
-// No reader waits while all of them together take less than their share.
+// No peer waits while all of them together take less than their share.
 func TestBelowTheShare(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	synctest.Test(t, func(t *testing.T) {
-		m := New().Meter()
+		c := New().Conn(source{})
 		for range 10_000 { // 2.35 µs of work in 5 µs, of 3 µs
-			if wait := m.Wait(); wait > 0 {
-				t.Fatalf("got a wait of %v, want none", wait)
+			began := time.Now()
+			n, _ := c.Read(make([]byte, 350))
+			c.Frames(n)
+			c.Frame(false)
+			if waited := time.Since(began); waited > 0 {
+				t.Fatalf("waited for %v, want no wait", waited)
 			}
-			m.Frame(false)
-			m.Read(350)
 			time.Sleep(5 * time.Microsecond)
 		}
 	})
 }
 
-// An HTTP request costs 30 µs, 0.2 µs for each header, and 5 ms if it has a body. A TLS handshake costs 200 µs.
-func TestRequests(t *testing.T) {
+// Work that nobody has a right to is refused instead of waiting for more than 0.25 s, so that more than 0.3 of the
+// processors is never admitted.
+func TestAdmit(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
-	for name, test := range map[string]struct {
-		wait func(*Share) time.Duration
-		n    int
-		want time.Duration // for n of them at once, with 2 ms that need not be waited
-	}{
-		"request":             {func(s *Share) time.Duration { return s.Request(0, false) }, 1000, 48 * time.Millisecond},
-		"request with a head": {func(s *Share) time.Duration { return s.Request(150, false) }, 500, 48 * time.Millisecond},
-		"request with a body": {func(s *Share) time.Duration { return s.Request(0, true) }, 6, 48_300 * time.Microsecond},
-		"handshake":           {(*Share).Handshake, 150, 48 * time.Millisecond},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			s, got := New(), time.Duration(0)
-			for range test.n {
-				got = test.wait(s)
-			}
-			if (got - test.want).Abs() > time.Microsecond {
-				t.Errorf("the last of %d %ss at once waits for %v, want %v", test.n, name, got, test.want)
-			}
-		})
-	}
-}
-
-// Whatever was asked for at once, by peers that may be gone, nobody waits for more than 50 ms.
-func TestNobodyWaitsLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := New()
-		for range 36_000 {
-			s.Handshake()
-			s.Request(4000, true)
+		s, admitted := New(), make(chan bool)
+		began := time.Now()
+		for range 10_000 {
+			go func() { admitted <- s.Admit(200 * time.Microsecond) }()
 		}
-		if got := s.Request(10, false); got > 50*time.Millisecond {
-			t.Errorf("the next request waits for %v, want at most 50 ms", got)
+		count := 0
+		for range 10_000 {
+			if <-admitted {
+				count++
+			}
 		}
-		time.Sleep(60 * time.Millisecond)
-		if got := s.Request(10, false); got > 0 {
-			t.Errorf("a request 60 ms later waits for %v, want none", got)
+		if took := time.Since(began); count < 750 || count > 760 || took > 250*time.Millisecond {
+			t.Errorf("admitted %d of 10,000 within %v, want 750 within 0.25 s", count, took)
+		}
+		if !s.Admit(200 * time.Microsecond) {
+			t.Errorf("refused afterwards, want admitted")
 		}
 	})
 }

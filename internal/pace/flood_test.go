@@ -86,7 +86,7 @@ func (r *room) look() {
 func (r *room) advance() {
 	if r.now.Sub(now)%time.Second == 0 { // a sweep
 		for _, c := range r.conns {
-			c.meter.Sweep(c.writes.Bytes(), r.end-c.sent)
+			c.meter.Sweep(c.writes.Bytes(), r.end-c.sent > MaxLag)
 			if c.stall.Sweep(&c.writes) >= 10*time.Second {
 				r.dropped = "blocked"
 			}

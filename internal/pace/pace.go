@@ -1,7 +1,7 @@
 // Package pace decides how fast a room may go, so that a connection that reads is not dropped for being slow.
 //
-// A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it. While a
-// connection lags, the Hub holds back pending lines, and the clients that send more lines must wait. A
+// A connection lags when more than [MaxLag] bytes of the room's stream were not sent to it, or fewer if memory is
+// scarce. While a connection lags, the Hub holds back pending lines, and the clients that send more lines must wait. A
 // connection that reads at least [MinSpeed] bytes a second, steadily or in bursts up to ten seconds apart,
 // keeps up with the slowed room. One that reads less is dropped, because a write takes [WriteWait] or because
 // [Pace.TooFar] reports true.
@@ -71,11 +71,11 @@ type Meter struct {
 	speed   int64
 }
 
-// Sweep notes the number of bytes that were written to the connection so far, and its lag. It must be called
+// Sweep notes the number of bytes that were written to the connection so far, and whether it lags. It must be called
 // each SweepPeriod. It counts only bytes that were written between two sweeps that both found the connection
 // lagging. Other bytes may be in the system's buffers, unread.
-func (m *Meter) Sweep(written uint64, lag int64) {
-	read, lags := int64(0), lag > MaxLag
+func (m *Meter) Sweep(written uint64, lags bool) {
+	read := int64(0)
 	if lags && m.lagged {
 		read = int64(written - m.written)
 	}
@@ -108,9 +108,9 @@ type Survey struct {
 	needed  uint64 // the first line of the stream that a connection still needs
 }
 
-// lags reports whether a connection with this lag slows down the room. Scarce memory lowers the limit, so that the
+// Lags reports whether a connection with this lag slows down the room. Scarce memory lowers the limit, so that the
 // room slows down before the connection must be dropped.
-func (s *Survey) lags(lag int64) bool { return lag > min(MaxLag, s.limit/4) }
+func (s *Survey) Lags(lag int64) bool { return lag > min(MaxLag, s.limit/4) }
 
 // Needed returns the first line of the stream that a connection still needs.
 func (s Survey) Needed() uint64 { return s.needed }
@@ -118,7 +118,7 @@ func (s Survey) Needed() uint64 { return s.needed }
 // Add adds a connection that is behind, with its lag, the first line that it needs, and its meter.
 func (s *Survey) Add(lag int64, line uint64, m *Meter) {
 	s.needed = min(s.needed, line)
-	if s.lags(lag) {
+	if s.Lags(lag) {
 		s.lagging++
 		s.speed = min(s.speed, m.allowed(lag, s.limit))
 	}
@@ -176,7 +176,7 @@ func (p *Pace) Behind(lines uint64) bool { return p.survey.needed < lines }
 // Changed notes that one connection's lag has fallen since the last look. A connection that is dropped has
 // fallen to 0.
 func (p *Pace) Changed(before, after int64) {
-	if p.survey.lags(before) && !p.survey.lags(after) {
+	if p.survey.Lags(before) && !p.survey.Lags(after) {
 		p.survey.lagging--
 	}
 }
@@ -216,18 +216,18 @@ func (p *Pace) crowded() bool {
 }
 
 // Due returns when size pending bytes may be flushed, and whether lagging connections hold them back. If full
-// is true, and no other room waits, they need not wait for the last fan-out's writes. latest ends the holding back,
+// is true, and no other room waits, they need not wait for the last fan-out's writes. They never wait beyond latest,
 // unless it is zero.
 func (p *Pace) Due(now time.Time, size int, full bool, latest time.Time) (due time.Time, heldBack bool) {
-	due = p.heldUntil(size)
-	if !latest.IsZero() && latest.Before(due) {
-		due = latest
-	}
-	heldBack = due.After(now)
+	held := p.heldUntil(size)
+	due = held
 	if (!full || p.crowded()) && due.Before(p.written) {
 		due = p.written
 	}
-	return due, heldBack
+	if !latest.IsZero() && latest.Before(due) {
+		due = latest
+	}
+	return due, held.After(now) && due.After(now)
 }
 
 // heldUntil returns the time until which lagging connections hold back size pending bytes. It returns the zero

@@ -25,7 +25,7 @@ func TestMeter(t *testing.T) {
 		{1000, lagging, 0}, {9000, lagging, 1000}, {17_000, lagging, 1875}, {17_000, lagging, 1641}, // it reads 8000, 8000, 0
 		{25_000, near, 1436}, {33_000, lagging, 1257}, {41_000, lagging, 2099}, // it does not lag for a while
 	} {
-		if m.Sweep(uint64(test.written), test.lag); m.speed != test.speed {
+		if m.Sweep(uint64(test.written), test.lag == lagging); m.speed != test.speed {
 			t.Errorf("sweep %d: got %d bytes a second, want %d", i, m.speed, test.speed)
 		}
 	}
@@ -168,7 +168,7 @@ func TestDue(t *testing.T) {
 		{"the latest time comes first", stalled, 1, false, 1, now.Add(300 * ms), 0, 300 * ms, true},
 		{"the latest time has passed", stalled, 1, false, 1, now.Add(300 * ms), 1000 * ms, 300 * ms, false},
 		{"the latest time comes later", stalled, 1, false, 1, now.Add(2000 * ms), 0, 1000 * ms, true},
-		{"the writes take longer than the latest time", 100, 0, false, 200_000, now.Add(300 * ms), 0, 1000 * ms, false},
+		{"the writes take longer than the latest time", 100, 0, false, 200_000, now.Add(300 * ms), 0, 300 * ms, false},
 	} {
 		p := New(new(Crowd))
 		p.FannedOut(now, test.connections)

@@ -79,6 +79,9 @@ func (p *Lines) RemoteFull() bool { return p.remoteSize > maxRemote }
 // RemoteSize returns the number of bytes that the remote lines take.
 func (p *Lines) RemoteSize() int { return p.remoteSize }
 
+// Held returns the number of bytes that all lines take.
+func (p *Lines) Held() int64 { return int64(p.size + p.remoteSize) }
+
 // Full reports whether local and remote lines together fill a flush.
 func (p *Lines) Full() bool { return p.size+p.remoteSize > Enough }
 

@@ -19,8 +19,7 @@ const (
 	// this size.
 	partLimit = 64 << 10
 
-	// maxBacklog is the number of bytes that a backlog takes, a tenth of the default of -memory. Each room may
-	// have one part more.
+	// maxBacklog is the number of bytes that a backlog takes, a tenth of the default of -memory.
 	maxBacklog = 64 << 20
 
 	// nowLimit is the age below which a line counts as said now. A time of its own would cost an event, and
@@ -243,7 +242,7 @@ func (s *Server) deliver(ctx context.Context, p Part, now time.Time) error {
 // stream when the relay connected.
 type backlog struct {
 	rooms map[string]*roomBacklog
-	size  int // bytes that the held parts take
+	size  int // bytes that the held and skipped parts take
 }
 
 // partCost is about the number of bytes that a Part takes beside its text.
@@ -273,10 +272,10 @@ func (b *backlog) add(part Part, history uint64, began int64) (lost uint64) {
 	room.held = append(room.held, part)
 	room.lines += part.Count
 	b.size += len(part.Text) + partCost
-	for len(room.held) > 1 {
+	for len(room.held) > 0 {
 		first := room.held[0]
 		old := first.At != 0 && first.At < began
-		if b.size <= maxBacklog && (!old || room.lines-first.Count < history) {
+		if b.size <= maxBacklog && (!old || len(room.held) == 1 || room.lines-first.Count < history) {
 			return lost
 		}
 		if !old {
@@ -287,6 +286,12 @@ func (b *backlog) add(part Part, history uint64, began int64) (lost uint64) {
 		room.held[0] = Part{} // frees the text
 		room.held = room.held[1:]
 		first.Text = nil
+		if _, known := room.skipped[first.Origin]; !known {
+			if b.size+partCost > maxBacklog {
+				continue // so the room may say these lines if they come again
+			}
+			b.size += partCost
+		}
 		room.skipped[first.Origin] = first
 	}
 	return lost

@@ -222,7 +222,7 @@ func TestBacklogAdd(t *testing.T) {
 		{"several rooms", 1, []Part{{"", "a", 1, 1, text, 5}, {"x", "a", 2, 1, text, 5}, {"x", "a", 3, 1, text, 5}, {"", "a", 4, 1, text, 5}},
 			[]string{":a 1!", ":a 4", "x:a 2!", "x:a 3"}},
 		{"more than 64 MiB", 256, []Part{{"", "a", 1, 1, huge, 5}, {"", "a", 2, 1, huge, 5}, {"", "a", 3, 1, text, 5}, {"x", "a", 4, 1, huge, 5}},
-			[]string{":a 1!", ":a 2", ":a 3", "x:a 4"}},
+			[]string{":a 1!", ":a 2", ":a 3", "x:a 4!"}},
 		{"more than 64 MiB since the start", 256, []Part{{"", "a", 1, 1, huge, 0}, {"", "a", 2, 1, huge, 0}}, []string{":a 1!", ":a 2"}},
 	} {
 		b := &backlog{rooms: make(map[string]*roomBacklog)}
@@ -237,6 +237,27 @@ func TestBacklogAdd(t *testing.T) {
 		if slices.Sort(got); !slices.Equal(got, test.want) || len(b.rooms)+b.size > 0 {
 			t.Errorf("%s: got %q and left %d rooms and %d bytes, want %q", test.name, got, len(b.rooms), b.size, test.want)
 		}
+	}
+}
+
+// A backlog takes at most 64 MiB, however many rooms and origins it has. What does not fit is lost, and counted.
+func TestBacklogMemory(t *testing.T) {
+	b, lost := &backlog{rooms: make(map[string]*roomBacklog)}, uint64(0)
+	for n := range 100 {
+		lost += b.add(Part{Room: fmt.Sprint(n), Origin: "a", First: uint64(n + 1), Count: 1, Text: make([]byte, 1<<20)}, 256, 1)
+	}
+	for n := range 1_000_000 {
+		lost += b.add(Part{Room: "", Origin: fmt.Sprint(n), First: 1, Count: 1, Text: []byte("x")}, 256, 1)
+	}
+	text, parts := 0, b.take()
+	for _, part := range parts {
+		text += len(part.Text)
+	}
+	if size := text + 128*len(parts); size > 64<<20 {
+		t.Errorf("got %d parts with %d bytes, want at most 64 MiB with 128 bytes for each part", len(parts), text)
+	}
+	if lost < 900_000 {
+		t.Errorf("got %d lines lost, want the others", lost)
 	}
 }
 

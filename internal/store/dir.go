@@ -2,6 +2,8 @@ package store
 
 import (
 	"bufio"
+	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,6 +34,7 @@ var (
 // O_EXCL under names that it then renames.
 type dir struct {
 	// Set at construction.
+	ctx     context.Context // when it is done, reads fail with its error
 	path    string
 	history uint64 // lines that a stream holds
 	limit   int64  // bytes of a room's lines that load reads into memory
@@ -200,19 +203,23 @@ func (d *dir) remove(name string) error {
 	return nil
 }
 
-// setAside gives a file the suffix .damaged. The file that had that name is lost. After an error the file has
-// its old name.
+// setAside gives a file the suffix .damaged. The file that had that name is lost. A directory that is not empty
+// stays, and the file gets another name with that suffix. After an error the file has its old name.
 func (d *dir) setAside(name string) error {
-	return errors.Join(d.remove(name+damaged), d.root.Rename(name, name+damaged))
+	aside := name + damaged
+	if err := d.remove(aside); err != nil {
+		aside = name + "." + rand.Text() + damaged
+	}
+	return d.root.Rename(name, aside)
 }
 
 // removeDamaged removes the oldest damaged files of rooms while there are more than maxDamaged.
 func (d *dir) removeDamaged() error {
 	names, err := d.list()
 	names = slices.DeleteFunc(names, func(e fs.DirEntry) bool {
-		file, ok := strings.CutSuffix(e.Name(), damaged)
-		_, isRoom := roomOf(file)
-		return !ok || !isRoom
+		room, _, _ := strings.Cut(e.Name(), ".txt")
+		_, isRoom := roomOf(room + ".txt")
+		return !strings.HasSuffix(e.Name(), damaged) || !isRoom
 	})
 	for _, name := range d.oldest(names, maxDamaged) {
 		err = errors.Join(err, d.remove(name))
@@ -282,7 +289,7 @@ func (d *dir) read(name string, use func(content *io.SectionReader) error) error
 		return err
 	}
 	defer file.Close()
-	content, err := unseal(file)
+	content, err := unseal(d.ctx, file)
 	if err == nil {
 		err = use(content)
 	}
@@ -292,8 +299,9 @@ func (d *dir) read(name string, use func(content *io.SectionReader) error) error
 	return nil
 }
 
-// unseal returns the content of file before the seal, or errCorrupt if the seal is not that of the content.
-func unseal(file *os.File) (*io.SectionReader, error) {
+// unseal returns the content of file before the seal, or errCorrupt if the seal is not that of the content. It reads
+// the whole file, and so does not begin, or does not go on, when ctx is done.
+func unseal(ctx context.Context, file *os.File) (*io.SectionReader, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -313,14 +321,28 @@ func unseal(file *os.File) (*io.SectionReader, error) {
 	if _, err := hex.DecodeString(string(seal[:sealLength-1])); err != nil {
 		return nil, errCorrupt // so a file with gigabytes of zeros need not be read
 	}
-	crc := crc32.NewIEEE()
-	if _, err := io.Copy(crc, io.NewSectionReader(file, 0, size)); err != nil {
+	crc, in := crc32.NewIEEE(), interruptible{ctx, file}
+	if _, err := io.Copy(crc, io.NewSectionReader(in, 0, size)); err != nil {
 		return nil, err
 	}
 	if string(seal) != fmt.Sprintf(sealFormat, crc.Sum32()) {
 		return nil, errCorrupt
 	}
-	return io.NewSectionReader(file, 0, size), nil
+	return io.NewSectionReader(in, 0, size), nil
+}
+
+// interruptible is a file whose reads fail when ctx is done.
+type interruptible struct {
+	ctx  context.Context
+	file *os.File
+}
+
+// ReadAt implements io.ReaderAt.
+func (i interruptible) ReadAt(b []byte, at int64) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.file.ReadAt(b, at)
 }
 
 // openRegular opens a regular file in root that exists. It neither follows a link nor waits for the writer of

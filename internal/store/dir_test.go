@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -269,7 +270,7 @@ func TestComplete(t *testing.T) {
 		if got := s.dir.runs.complete; got != test.complete {
 			t.Errorf("before step %d: got complete %v, want %v", i, got, test.complete)
 		}
-		if _, err := Open(path, options); err == nil || !strings.Contains(err.Error(), "another program uses this directory") {
+		if _, err := Open(t.Context(), path, options); err == nil || !strings.Contains(err.Error(), "another program uses this directory") {
 			t.Errorf("before step %d: got error %v, want that another program uses the directory", i, err)
 		}
 		wantFile(t, filepath.Join(path, "lock"), "in use, or not closed\n")
@@ -282,7 +283,7 @@ func TestUnusableDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(file, []byte(""), 0o600))
 	for _, path := range []string{file, filepath.Join(file, "below")} {
-		if _, err := Open(path, options); err == nil || !strings.Contains(err.Error(), file+": not a directory") {
+		if _, err := Open(t.Context(), path, options); err == nil || !strings.Contains(err.Error(), file+": not a directory") {
 			t.Errorf("%s: got error %v, want that the file is no directory", path, err)
 		}
 	}
@@ -296,7 +297,7 @@ func TestWritableByOthers(t *testing.T) {
 	} {
 		path := t.TempDir()
 		must(t, os.Chmod(path, mode))
-		s, err := Open(path, options)
+		s, err := Open(t.Context(), path, options)
 		if want := "other users can write to this directory; run chmod go-w " + path; (err != nil) != refused || refused && err.Error() != want {
 			t.Errorf("mode %v: got error %v, want %q: %v", mode, err, want, refused)
 		}
@@ -381,7 +382,7 @@ func TestObstacles(t *testing.T) {
 				if obstacle == "full directory" {
 					refused, incomplete = test.refusedFull, test.incompleteFull
 				}
-				s, err := Open(path, options)
+				s, err := Open(t.Context(), path, options)
 				if err == nil {
 					if _, err = s.TakeRelay(); err != nil {
 						must(t, s.Abandon())
@@ -465,7 +466,7 @@ func TestTooManyRooms(t *testing.T) {
 	s.Close(nil)
 	options := options
 	options.MaxRooms = 2
-	s, err := Open(path, options)
+	s, err := Open(t.Context(), path, options)
 	must(t, err)
 	wantStored(t, s, true, "map[:in \n b:in b\n d:in d\n]")
 	wantFile(t, s.dir.file("a"), "")
@@ -553,6 +554,63 @@ func TestLargeDamagedFiles(t *testing.T) {
 	})
 	if took > 1<<20 {
 		t.Errorf("relay.txt: the start allocated %d bytes, want at most 1 MiB", took)
+	}
+}
+
+// A stop during the start ends the reading, even of a large file, and leaves the directory as it was found.
+func TestInterruptedStart(t *testing.T) {
+	path := t.TempDir()
+	s := open(t, path)
+	live := stream.New(10)
+	add(live, "hello")
+	s.Room("x", false).Finish(live.Since)
+	s.Close([]byte("relay"))
+
+	ctx, stop := context.WithCancel(t.Context())
+	s, err := Open(ctx, path, options)
+	must(t, err)
+	file, err := os.Open(s.dir.file("x"))
+	must(t, err)
+	defer file.Close()
+	content, err := unseal(ctx, file)
+	must(t, err)
+	stop()
+	if n, err := content.ReadAt(make([]byte, 1), 0); n > 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("read %d bytes, %v after the stop; want %v", n, err, context.Canceled)
+	}
+	if got := readAll(t, s); len(got) > 0 {
+		t.Errorf("got %d rooms after the stop, want none", len(got))
+	}
+	if relay, err := s.TakeRelay(); !errors.Is(err, context.Canceled) {
+		t.Errorf("took %q, %v after the stop; want %v", relay, err, context.Canceled)
+	}
+	must(t, s.Abandon())
+
+	s = open(t, path)
+	if relay, err := s.TakeRelay(); err != nil || string(relay) != "relay" || !s.dir.runs.complete {
+		t.Errorf("took %q, %v, complete %v from the next start; want all", relay, err, s.dir.runs.complete)
+	}
+	if got := readAll(t, s); got["x"].End != 1 {
+		t.Errorf("got %v from the next start, want the line", got)
+	}
+}
+
+// A file that can't be read gets another name with .damaged if a directory has the first one.
+func TestDamagedDirectory(t *testing.T) {
+	path := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(path, "room-x.txt", "inner"), 0o700), os.MkdirAll(filepath.Join(path, "room-x.txt.damaged", "inner"), 0o700))
+	s := open(t, path)
+	readAll(t, s)
+	live := stream.New(10)
+	add(live, "hello")
+	s.Room("x", false).Finish(live.Since)
+	s.Close(nil)
+	if files, _ := filepath.Glob(filepath.Join(path, "room-x.txt.*.damaged", "inner")); len(files) != 1 {
+		t.Errorf("got %q, want one directory set aside", files)
+	}
+	s = open(t, path)
+	if got := readAll(t, s); got["x"].End != 1 || !s.dir.runs.complete {
+		t.Errorf("got %v, complete %v from the next start; want the line and true", got, s.dir.runs.complete)
 	}
 }
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -18,7 +19,7 @@ func Example() {
 
 	const history = 256
 	for range 2 {
-		s, err := store.Open(path, store.Options{History: history, MaxRooms: 1000, FileLimit: 64 << 20})
+		s, err := store.Open(context.Background(), path, store.Options{History: history, MaxRooms: 1000, FileLimit: 64 << 20})
 		if err != nil {
 			panic(err)
 		}

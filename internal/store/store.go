@@ -92,15 +92,16 @@ type Options struct {
 }
 
 // Open opens the directory at path, which it makes if there is none, and marks it as in use. Only the owner
-// can read the directory that Open makes, and its files. Nobody else may be able to write to the directory.
+// can read the directory that Open makes, and its files. Nobody else may be able to write to the directory. When ctx
+// is done, TakeRelay and Read no longer read.
 // After an error, which says why the directory can't be used, it is closed, and the files of rooms are
 // unchanged.
-func Open(path string, options Options) (*Store, error) {
+func Open(ctx context.Context, path string, options Options) (*Store, error) {
 	s := &Store{
 		maxRooms: options.MaxRooms,
 		wake:     make(chan struct{}, 1),
 		found:    make(map[string]uint64),
-		dir:      dir{path: path, history: uint64(options.History), limit: options.FileLimit, written: make(map[string]stream.Record)},
+		dir:      dir{ctx: ctx, path: path, history: uint64(options.History), limit: options.FileLimit, written: make(map[string]stream.Record)},
 		failing:  make(map[*Room]bool),
 		rooms:    make(map[string]*Room),
 	}
@@ -116,7 +117,8 @@ func Open(path string, options Options) (*Store, error) {
 //
 // If there are more named rooms than MaxRooms, Read returns those that were written last, and removes the
 // files of the others. It logs each file that can't be read, and gives it the suffix .damaged. It logs files
-// of rooms for which valid returns false, and leaves them alone. valid is not called for the nameless room.
+// of rooms for which valid returns false, and leaves them alone. valid is not called for the nameless room. When the
+// context of Open is done, the caller does not get the other rooms.
 func (s *Store) Read(valid func(room string) bool) (iter.Seq2[string, stream.Record], error) {
 	if s == nil {
 		return maps.All(map[string]stream.Record(nil)), nil
@@ -147,6 +149,9 @@ func (s *Store) Read(valid func(room string) bool) (iter.Seq2[string, stream.Rec
 	}
 	return func(yield func(string, stream.Record) bool) {
 		for _, room := range rooms {
+			if s.dir.ctx.Err() != nil {
+				return
+			}
 			if surplus[fileOf(room)] {
 				if err := s.dir.remove(fileOf(room)); err != nil {
 					slog.Warn("a file in -state can't be removed", "err", err)
@@ -165,6 +170,9 @@ func (s *Store) Read(valid func(room string) bool) (iter.Seq2[string, stream.Rec
 // false.
 func (s *Store) load(room string) (r stream.Record, ok bool) {
 	r, cut, err := s.dir.load(room)
+	if s.dir.ctx.Err() != nil {
+		return r, false
+	}
 	if err != nil {
 		if failed := s.dir.setAside(fileOf(room)); failed != nil {
 			slog.Warn("room not restored", "err", errors.Join(err, failed))

@@ -32,7 +32,7 @@ var options = Options{History: 100, MaxRooms: 1000, FileLimit: 64 << 20}
 // open opens a store, which is closed after the test as by a crash.
 func open(t testing.TB, path string) *Store {
 	t.Helper()
-	s, err := Open(path, options)
+	s, err := Open(t.Context(), path, options)
 	must(t, err)
 	t.Cleanup(func() { s.dir.close("") })
 	return s

@@ -138,6 +138,9 @@ func (s *Stream) Epoch() string { return s.epoch }
 // End returns the position after the last frame.
 func (s *Stream) End() Position { return s.end }
 
+// Start returns the position before the first frame that the stream holds.
+func (s *Stream) Start() Position { return s.start(0) }
+
 // historyStart returns the line with which the history begins.
 func (s *Stream) historyStart() uint64 {
 	return max(s.end.Lines-min(s.end.Lines, s.history), s.start(0).Lines)

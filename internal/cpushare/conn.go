@@ -1,0 +1,71 @@
+package cpushare
+
+import (
+	"errors"
+	"math"
+	"net"
+	"time"
+)
+
+// Conn is a connection on which the peer takes turns with those of other Conns. Only the goroutine that reads may
+// call Read, Request, Frame and Frames.
+type Conn struct {
+	net.Conn
+	share  *Share
+	unpaid time.Duration // work since the last turn; negative while the peer may begin
+	turned time.Duration // when the last turn began, since share.began
+}
+
+// Conn returns a Conn on a new connection.
+func (s *Share) Conn(conn net.Conn) *Conn {
+	return &Conn{Conn: conn, share: s, unpaid: -begin, turned: time.Since(s.began)}
+}
+
+// Read waits for the peer's turn, and reads.
+func (c *Conn) Read(b []byte) (n int, err error) {
+	c.takeTurn()
+	n, err = c.Conn.Read(b)
+	c.unpaid += readPrice + time.Duration(n)*bytePrice
+	return n, err
+}
+
+// CloseWrite closes the writing half of the connection, if it can be closed alone.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Request counts a request, besides its bytes, and waits for the peer's turn.
+func (c *Conn) Request() {
+	c.unpaid += requestPrice
+	c.takeTurn()
+}
+
+// Frame counts a frame of a WebSocket, besides its bytes, and waits for the peer's turn.
+func (c *Conn) Frame(ping bool) {
+	c.unpaid += framePrice
+	if ping {
+		c.unpaid += pingPrice
+	}
+	c.takeTurn()
+}
+
+// Frames notes that n of the bytes that were read belong to frames, and cost less than others.
+func (c *Conn) Frames(n int) { c.unpaid -= time.Duration(n) * (bytePrice - frameBytePrice) }
+
+// takeTurn waits until the peer may go on. A peer that takes turns less than half as often as the wait allows does
+// not wait, so the wait is only for those who flood.
+func (c *Conn) takeTurn() {
+	if c.unpaid < turn {
+		return
+	}
+	wait, _ := c.share.pay(c.unpaid, math.MaxInt64)
+	now := time.Since(c.share.began)
+	if now-c.turned <= 2*wait {
+		time.Sleep(wait)
+		now += wait
+	}
+	c.unpaid, c.turned = 0, now
+}
