@@ -98,7 +98,7 @@ func (a *audience) inMemory(b *testing.B) (speakers []func(int)) {
 	go hub.run(ctx)
 	var conns []*Conn
 	for range a.size {
-		c := newConn(hub, hub.readers.Conn(ear{audience: a}), func() {})
+		c := newConn(hub, hub.shared.readers.Conn(ear{audience: a}), func() {})
 		conns = append(conns, c)
 		hub.register <- registration{conn: c}
 		c.writing.Add(1)

@@ -70,8 +70,8 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	refused.Write(w, r)
-	h.chat.counters.Refused.Add(refused.Reason, 1)
-	h.chat.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
+	h.chat.shared.counters.Refused.Add(refused.Reason, 1)
+	h.chat.shared.peerLog.Info("handshake refused", "reason", refused.Reason, "room", r.PathValue("room"), "peer", r.RemoteAddr, "x_forwarded_for", forwardedFor(r))
 }
 
 // accept makes a Conn of a request, or returns why it refuses the request. A connection that fails after Hijack is
@@ -340,7 +340,7 @@ func (c *Conn) unregister(reply *ws.CloseError) {
 // logClose logs why the connection was closed, if the peer caused it.
 func (c *Conn) logClose(f *ws.CloseError) {
 	if f != nil && f.Reason != "" && f.Code != ws.CloseGoingAway {
-		c.hub.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name,
+		c.hub.shared.peerLog.Info("connection closed", "code", f.Code, "reason", f.Reason, "room", c.hub.name,
 			"peer", c.socket.RemoteAddr(), "x_forwarded_for", c.forwardedFor)
 	}
 }

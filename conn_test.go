@@ -344,7 +344,7 @@ func TestSaidTooMuchAndGone(t *testing.T) {
 		bob.Conn.Close()
 	}
 	c.untilOpen(1)
-	heard := int(c.chat.counters.LinesReceived.Value())
+	heard := int(c.chat.shared.counters.LinesReceived.Value())
 	most := 3 * rate * (1 + 5)
 	if heard < most/2 || heard > most+3*rate {
 		t.Errorf("heard %d messages of %d, want up to %d", heard, 3*said, most)
@@ -394,7 +394,7 @@ func TestFurtherOrigins(t *testing.T) {
 			t.Errorf("%s: status %s, want %d", origin, got.Status, status)
 		}
 	}
-	if got := c.chat.counters.Refused.Get("other origin").String(); got != "1" {
+	if got := c.chat.shared.counters.Refused.Get("other origin").String(); got != "1" {
 		t.Errorf("%s refusals are counted", got)
 	}
 }
@@ -532,7 +532,7 @@ func TestLongSinceIsNotKept(t *testing.T) {
 		for range conns {
 			c.join("/ws?since=" + since)
 		}
-		c.untilOpen(c.chat.counters.Connections.Value())
+		c.untilOpen(c.chat.shared.counters.Connections.Value())
 		var memory runtime.MemStats
 		runtime.GC()
 		runtime.GC() // what was in a sync.Pool
@@ -558,7 +558,7 @@ func TestLateReaderLooksOnceMore(t *testing.T) {
 			if late > 0 {
 				conn.times = 10
 			}
-			reader := socketReader{newConn(hub, hub.readers.Conn(conn), nil), conn}
+			reader := socketReader{newConn(hub, hub.shared.readers.Conn(conn), nil), conn}
 			if n, err := reader.Read(b); err != nil || string(b[:n]) != "last words" {
 				t.Errorf("late by %v: %q, %v", late, b[:n], err)
 			}
@@ -603,7 +603,7 @@ func TestLeavesBeforeTheLog(t *testing.T) {
 		ann.ExpectClose(1003)
 		ann.Conn.Close()
 		synctest.Wait()
-		if got := c.chat.counters.Connections.Value(); got != 0 {
+		if got := c.chat.shared.counters.Connections.Value(); got != 0 {
 			t.Errorf("got %d connections while the end of one is logged, want 0", got)
 		}
 		<-log

@@ -109,7 +109,7 @@ func (c *testChat) join(target string) *wstest.Client {
 // untilOpen waits until no more than n connections are open.
 func (c *testChat) untilOpen(n int64) {
 	c.t.Helper()
-	wstest.Until(c.t, fmt.Sprint("no more than ", n, " connections are open"), func() bool { return c.chat.counters.Connections.Value() <= n })
+	wstest.Until(c.t, fmt.Sprint("no more than ", n, " connections are open"), func() bool { return c.chat.shared.counters.Connections.Value() <= n })
 }
 
 // resume joins with ?since= at a target such as /lobby/ws?events, and returns the position that the chat announces.

@@ -52,8 +52,8 @@ var (
 // connection.
 type Hub struct {
 	// Set before run.
-	name string // of the room; "" for the nameless room
-	*shared
+	name   string // of the room; "" for the nameless room
+	shared *shared
 	stored *store.Room // handle of the room's lines in -state; nil without -state
 
 	// Set before run, with -relay only.
@@ -197,7 +197,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	if h.pending.RemoteFull() || int64(h.pending.RemoteSize()) > h.free {
 		remote = nil // the relay waits
 	}
-	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= h.asleep {
+	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= h.shared.asleep {
 		sweeps = nil // no tick wakes the Hub of an empty room whose lines are few and stored
 	}
 	select {
@@ -233,7 +233,7 @@ func (h *Hub) add(c *Conn, asked join) {
 	h.connections[c] = true
 	h.localPeople.Store(int64(len(h.connections)))
 	h.registered[c] = true
-	h.counters.Connected.Add(1)
+	h.shared.counters.Connected.Add(1)
 	var first []*stream.Frame
 	reader := h.stream.NewReader()
 	if asked.resumes {
@@ -320,7 +320,7 @@ func (h *Hub) flushWhenDue() {
 	}
 	now := time.Now()
 	due, heldBack := h.pace.Due(now, h.pending.Size(), h.pending.Full(), h.drainDeadline)
-	h.hold.Note(heldBack, h.counters)
+	h.hold.Note(heldBack, h.shared.counters)
 	if !due.After(now) {
 		h.flush(now)
 		due = now
@@ -337,9 +337,9 @@ func (h *Hub) flushWhenDue() {
 func (h *Hub) flush(now time.Time) {
 	h.stream.Senders.Commit()
 	frames, repeated, refused := h.pending.Take(h.stream.Marks, now)
-	h.counters.RelayKnown.Add(int64(repeated))
+	h.shared.counters.RelayKnown.Add(int64(repeated))
 	if refused > 0 {
-		h.peerLog.Warn("lines of another chat refused: their numbers are too high", "room", h.name, "lines", refused)
+		h.shared.peerLog.Warn("lines of another chat refused: their numbers are too high", "room", h.name, "lines", refused)
 	}
 	h.publishLocal(now)
 	for rest := frames; len(rest) > 0; {
@@ -347,7 +347,7 @@ func (h *Hub) flush(now time.Time) {
 		f, rest = stream.Join(rest, new(stream.Frame))
 		n := h.stream.Append(f, cmp.Or(f.At, now.UnixMilli()))
 		h.fanOut(f)
-		h.counters.FanOut(n, len(f.Lines)-n, len(h.connections))
+		h.shared.counters.FanOut(n, len(f.Lines)-n, len(h.connections))
 	}
 	if len(frames) > 0 {
 		h.pace.FannedOut(time.Now(), len(h.connections))
@@ -418,7 +418,7 @@ func (h *Hub) surveyConn(c *Conn, found *pace.Survey) {
 	}
 	lag := c.out.Lag(h.stream)
 	if h.pace.TooFar(lag) {
-		h.counters.DroppedSlow.Add(1)
+		h.shared.counters.DroppedSlow.Add(1)
 		h.drop(c, nil, errTooSlow)
 		return
 	}
@@ -471,11 +471,11 @@ func (h *Hub) checkSilence(c *Conn, ping *stream.Frame) {
 	silent, blocked := c.silence.Sweep(&c.reads), c.blocked.Sweep(&c.writes)
 	switch {
 	case blocked >= writeWait:
-		h.counters.DroppedSlow.Add(1)
+		h.shared.counters.DroppedSlow.Add(1)
 		c.transport.Close()
 		h.drop(c, nil, errTooSlow)
 	case silent >= pongWait:
-		h.counters.DroppedIdle.Add(1)
+		h.shared.counters.DroppedIdle.Add(1)
 		c.transport.Close()
 		h.drop(c, nil, nil)
 	case silent > 0 && silent%pingPeriod == 0:

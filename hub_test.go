@@ -159,16 +159,16 @@ func TestDroppedPeersAreCounted(t *testing.T) {
 				keepAlive := time.AfterFunc(30*time.Second, func() { ann.Send(websocket.PongFrame, "") })
 				defer keepAlive.Stop()
 				time.Sleep(test.after - 1)
-				if got := c.chat.counters.Connections.Value(); got != 2 {
+				if got := c.chat.shared.counters.Connections.Value(); got != 2 {
 					t.Errorf("%d connections just before %v, want 2", got, test.after)
 				}
 				time.Sleep(time.Second + 2)
 				synctest.Wait()
-				slow, idle := c.chat.counters.DroppedSlow.Value(), c.chat.counters.DroppedIdle.Value()
+				slow, idle := c.chat.shared.counters.DroppedSlow.Value(), c.chat.shared.counters.DroppedIdle.Value()
 				if slow != test.slow || idle != test.idle {
 					t.Errorf("counted %d slow and %d idle, want %d and %d", slow, idle, test.slow, test.idle)
 				}
-				if got := c.chat.counters.Connections.Value(); got != 1 {
+				if got := c.chat.shared.counters.Connections.Value(); got != 1 {
 					t.Errorf("%d connections, want 1", got)
 				}
 			})
@@ -394,7 +394,7 @@ func TestOneRoomHoldsHalf(t *testing.T) {
 			p.Send(websocket.TextFrame, line+strings.Repeat("x", 4000))
 			p.Expect(websocket.TextFrame, line+strings.Repeat("x", 4000))
 		}
-		probe := c.chat.lines.Account()
+		probe := c.chat.shared.lines.Account()
 		if free := probe.Hold(0); free < 2<<20 || free > 3<<20 {
 			t.Errorf("%s: a room with 2.8 MB of lines leaves %d bytes, want half of 4 MiB", name, free)
 		}
@@ -454,7 +454,7 @@ func TestReadersAreNotDropped(t *testing.T) {
 				if speed := (heard.Load() - before) / 30; test.size <= 4096 && speed < 32<<10*9/10 {
 					t.Errorf("the room has %d bytes/s, want at least %d", speed, 32<<10)
 				}
-				if n := c.chat.counters.DroppedSlow.Value(); n > 0 {
+				if n := c.chat.shared.counters.DroppedSlow.Value(); n > 0 {
 					t.Errorf("%d were dropped, want none", n)
 				}
 			})
@@ -521,7 +521,7 @@ func TestSlowReaders(t *testing.T) {
 				ann.Write(packet)
 			}
 			hearing.Wait()
-			if n := c.chat.counters.DroppedSlow.Value(); n > 0 {
+			if n := c.chat.shared.counters.DroppedSlow.Value(); n > 0 {
 				t.Errorf("%d were dropped, want none", n)
 			}
 		})
@@ -577,7 +577,7 @@ func TestSlowJoiner(t *testing.T) {
 			}
 		})
 		hearNumbered(slow, history+more)
-		if n := c.chat.counters.Held.Value(); n > 0 {
+		if n := c.chat.shared.counters.Held.Value(); n > 0 {
 			t.Errorf("lines were held %d times, want never", n)
 		}
 		ann.Conn.Close()
@@ -609,7 +609,7 @@ func TestHeldLinesGoAtOnce(t *testing.T) {
 				}()
 				time.Sleep(10 * time.Millisecond) // the price of the lines
 				synctest.Wait()
-				if held := c.chat.counters.Held.Value(); held == 0 || len(heard) == said {
+				if held := c.chat.shared.counters.Held.Value(); held == 0 || len(heard) == said {
 					t.Fatalf("held %d times, and %d lines heard; want lines held", held, len(heard))
 				}
 				began := time.Now()
@@ -645,7 +645,7 @@ func TestSweepEndsHold(t *testing.T) {
 				}
 			}
 		})
-		for next := ann.Lines(); c.chat.counters.DroppedSlow.Value() == 0; {
+		for next := ann.Lines(); c.chat.shared.counters.DroppedSlow.Value() == 0; {
 			if _, err := next(); err != nil {
 				t.Fatal(err)
 			}
@@ -1062,7 +1062,7 @@ func TestStopOverTLSLosesNothing(t *testing.T) {
 	speaking.Wait()
 	c.stop()
 	listening.Wait()
-	if got := c.chat.counters.LinesReceived.Value(); got != peers*each {
+	if got := c.chat.shared.counters.LinesReceived.Value(); got != peers*each {
 		t.Errorf("%d lines were said, want %d", got, peers*each)
 	}
 }

@@ -99,7 +99,7 @@ func run(cfg config) error {
 		return err
 	}
 	if debugging != nil {
-		go metrics.ServeDebug(debugging, c.counters)
+		go metrics.ServeDebug(debugging, c.shared.counters)
 		slog.Info("counters and profiles", "url", displayURL("http", cfg.debug, debugging.Addr())+"debug/vars")
 	}
 	scheme := "http"
@@ -121,7 +121,7 @@ func serve(ctx context.Context, listener, relays net.Listener, c *chat) error {
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { c.run(ctx, relays) })
-	server, clients := newServer(c), clientListener{listener, c.readers}
+	server, clients := newServer(c), clientListener{listener, c.shared.readers}
 	running.Go(func() {
 		<-ctx.Done()
 		shutdownHTTP(server)

@@ -44,10 +44,10 @@ func isRoom(name string) bool { return name == "" || roomName.MatchString(name) 
 // chat is all rooms of this process, with a Hub for each. Any goroutine may use it.
 type chat struct {
 	// Set at construction.
-	cfg config
-	*shared
-	store *store.Store        // nil without -state
-	relay *relayserver.Server // nil without -relay
+	cfg    config
+	shared *shared
+	store  *store.Store        // nil without -state
+	relay  *relayserver.Server // nil without -relay
 
 	hubs    sync.WaitGroup // the goroutines of Hubs
 	sockets sync.WaitGroup // connections that have entered and not left
@@ -84,7 +84,7 @@ func openChat(ctx context.Context, cfg config) (*chat, error) {
 		return nil, fmt.Errorf("-state %q: %w", cfg.state, errors.Join(err, c.store.Abandon()))
 	}
 	if cfg.relay != "" {
-		c.relay = relayserver.New(c, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: c.counters})
+		c.relay = relayserver.New(c, relayserver.Options{History: cfg.history, Seen: seen, Saved: relayState, Counters: c.shared.counters})
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +145,7 @@ func (c *chat) startLocked(hub *Hub) *room {
 	started := &room{hub: hub, stop: stop}
 	c.rooms[hub.name] = started
 	c.vacateLocked(started)
-	c.counters.Rooms.Set(int64(len(c.rooms)))
+	c.shared.counters.Rooms.Set(int64(len(c.rooms)))
 	c.hubs.Go(func() { hub.run(ctx) })
 	return started
 }
@@ -188,7 +188,7 @@ func (c *chat) enter(name string) (*Hub, *ws.HandshakeError) {
 	entered.conns++
 	c.conns++
 	c.sockets.Add(1)
-	c.counters.Connections.Set(int64(c.conns))
+	c.shared.counters.Connections.Set(int64(c.conns))
 	return entered.hub, nil
 }
 
@@ -203,7 +203,7 @@ func (c *chat) leave(h *Hub) {
 	}
 	c.conns--
 	c.sockets.Done()
-	c.counters.Connections.Set(int64(c.conns))
+	c.shared.counters.Connections.Set(int64(c.conns))
 }
 
 // vacateLocked puts a room without connections at the end of c.empty, unless it is the nameless room.
@@ -220,7 +220,7 @@ func (c *chat) endLocked(ended *room) {
 	ended.hub.stored.End()
 	c.empty.Remove(ended.elem)
 	delete(c.rooms, ended.hub.name)
-	c.counters.Rooms.Set(int64(len(c.rooms)))
+	c.shared.counters.Rooms.Set(int64(len(c.rooms)))
 }
 
 // crowdedLocked reports whether the limit of named rooms is reached.

@@ -58,7 +58,7 @@ func TestRooms(t *testing.T) {
 			p.Expect(websocket.TextFrame, "in "+target)
 		}
 	}
-	if got := c.chat.counters.Rooms.Value(); got != 4 {
+	if got := c.chat.shared.counters.Rooms.Value(); got != 4 {
 		t.Errorf("%d rooms are open, want 4", got)
 	}
 }
@@ -185,7 +185,7 @@ func TestRushForAFullChat(t *testing.T) {
 	if answers[101] != 5 || answers[503] != 45 {
 		t.Errorf("answered with %v", answers)
 	}
-	if got := c.chat.counters.Connections.Value(); got != 5 {
+	if got := c.chat.shared.counters.Connections.Value(); got != 5 {
 		t.Errorf("%d are counted", got)
 	}
 }
@@ -401,7 +401,7 @@ func TestFewerRooms(t *testing.T) {
 		t.Errorf("the file of the silent room: got %v, want none", err)
 	}
 	c = startChat(t, state, with(func(cfg *config) { cfg.rooms = 2 }))
-	if n := c.chat.counters.Rooms.Value(); n != 3 || !c.exists("b") || !c.exists("d") {
+	if n := c.chat.shared.counters.Rooms.Value(); n != 3 || !c.exists("b") || !c.exists("d") {
 		t.Errorf("%d rooms are open, want 3: b, d and the nameless one", n)
 	}
 	if files, err := filepath.Glob(filepath.Join(dir, "room*.txt")); err != nil || len(files) != 3 {
@@ -409,7 +409,7 @@ func TestFewerRooms(t *testing.T) {
 	}
 	c.join("/a/ws")
 	c.join("/e/ws")
-	if n := c.chat.counters.Rooms.Value(); n != 3 || !c.exists("a") || !c.exists("e") {
+	if n := c.chat.shared.counters.Rooms.Value(); n != 3 || !c.exists("a") || !c.exists("e") {
 		t.Errorf("%d rooms are open, want 3: a, e and the nameless one", n)
 	}
 }
@@ -483,7 +483,7 @@ func TestRelay(t *testing.T) {
 		if string(m.Body) != "from here\n" || m.First != 1 {
 			t.Errorf("got lines %q from %d on, want the one that was said here", m.Body, m.First)
 		}
-		if relays, people := c.chat.counters.Relays.Value(), c.chat.counters.Connections.Value(); relays != 1 || people != 1 {
+		if relays, people := c.chat.shared.counters.Relays.Value(), c.chat.shared.counters.Connections.Value(); relays != 1 || people != 1 {
 			t.Errorf("counted %d relays and %d people, want 1 and 1", relays, people)
 		}
 		go io.Copy(io.Discard, ann.In)
@@ -500,7 +500,7 @@ func TestRemoteLinesComeOnce(t *testing.T) {
 		c.mustDeliver("lobby", "other", 1, "one", "two", "three")
 		c.mustDeliver("lobby", "another", 1, "of another chat")
 		ann.ExpectLines("one", "two", "three", "of another chat")
-		if n := c.chat.counters.RelayKnown.Value(); n != 2 {
+		if n := c.chat.shared.counters.RelayKnown.Value(); n != 2 {
 			t.Errorf("%d lines were known, want 2", n)
 		}
 	})
@@ -513,7 +513,7 @@ func TestRoomOpenedAgain(t *testing.T) {
 		c := startChat(t, inMemory, connectable)
 		// The chat has delivered lines 1 and 2: its relay server knows, and the room has ended.
 		saved := []byte(`{"hello":{"origin":"us","asked":1,"position":{"seq":2,"time":1},"heard":{"other":{"number":2,"heard":1}}},"first":1}` + "\n")
-		c.chat.relay = relayserver.New(c.chat, relayserver.Options{Saved: saved, Counters: c.chat.counters})
+		c.chat.relay = relayserver.New(c.chat, relayserver.Options{Saved: saved, Counters: c.chat.shared.counters})
 		ann := c.join("/lobby/ws")
 		c.mustDeliver("lobby", "other", 1, "one", "two", "three")
 		ann.ExpectLines("three")
@@ -651,14 +651,14 @@ func TestWaitingLinesAreSaidAtOnce(t *testing.T) {
 		const lines, size = 900, 4096
 		c := startChat(t, inMemory, connectable)
 		stuck, reader := holdLines(c)
-		before := c.chat.counters.LinesReceived.Value()
+		before := c.chat.shared.counters.LinesReceived.Value()
 		_, wait := deliverMany(c, lines, size)
 		synctest.Wait()
 		stuck.Conn.Close()
 		reader.Conn.Close()
 		wait()
 		time.Sleep(10 * time.Millisecond)
-		if said := c.chat.counters.LinesReceived.Value() - before; said != lines {
+		if said := c.chat.shared.counters.LinesReceived.Value() - before; said != lines {
 			t.Errorf("%d lines were said, want %d", said, lines)
 		}
 	})

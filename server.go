@@ -56,7 +56,7 @@ func newServer(c *chat) *http.Server {
 				client.Request()
 			}
 		},
-		ErrorLog: slog.NewLogLogger(c.peerLog.Handler(), slog.LevelWarn),
+		ErrorLog: slog.NewLogLogger(c.shared.peerLog.Handler(), slog.LevelWarn),
 	}
 	// No HTTP/2: a connection would hold many requests, and frames that cost little to send. A WebSocket takes a
 	// connection of its own anyway.

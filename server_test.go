@@ -97,7 +97,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%s %s: got Content-Security-Policy %q", test.method, test.target, policy)
 		}
 	}
-	if n := c.chat.counters.Rooms.Value(); n != 1 {
+	if n := c.chat.shared.counters.Rooms.Value(); n != 1 {
 		t.Errorf("got %d rooms, want only the nameless one", n)
 	}
 }
@@ -514,7 +514,7 @@ func TestAmbiguousHandshakes(t *testing.T) {
 	}
 	expect(400)
 	for reason, want := range map[string]string{"body": "2", "repeated header": "1", "query": "2"} {
-		if got := c.chat.counters.Refused.Get(reason); got == nil || got.String() != want {
+		if got := c.chat.shared.counters.Refused.Get(reason); got == nil || got.String() != want {
 			t.Errorf("got %v refusals because of %q, want %s", got, reason, want)
 		}
 	}
