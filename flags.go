@@ -27,7 +27,7 @@ type config struct {
 	origins    []ws.Origin           // origins whose pages may connect beside the server's own
 	rate       int                   // messages a second that each connection may send; 0 for no limit
 	memory     int                   // MiB for the program, about
-	maxConns   int                   // connections in all rooms; 0 for no limit
+	maxConns   int                   // connections in all rooms
 	rooms      int                   // named rooms
 	state      string                // directory in which rooms survive a restart, or ""
 	title      string                // of the page
@@ -47,9 +47,11 @@ const (
 	connCost = 16 << 10
 	tlsCost  = 16 << 10
 
-	// httpCost is the number of bytes that a connection takes at most while the head of a request arrives, with 2,000
-	// headers and garbage: 125 KB were measured. With the ten headers of a browser it takes some 10 KB.
-	httpCost = 128 << 10
+	// headCost is the number of bytes that a connection takes at most while the head of a request arrives, with 2,000
+	// headers and garbage: 125 KB were measured. With the ten headers of a browser it takes some 10 KB. responseCost
+	// is what it takes while a response is written.
+	headCost     = 128 << 10
+	responseCost = 16 << 10
 
 	// roomCost is the number of bytes that an empty room takes: 10 KB were measured.
 	roomCost = 16 << 10
@@ -58,12 +60,19 @@ const (
 // lineMemory returns the number of bytes for lines of all rooms: half of -memory.
 func (c *config) lineMemory() int64 { return int64(c.memory) << 20 / 2 }
 
-// httpConns returns the number of connections that may be open beside WebSockets. They may take an eighth of -memory.
-func (c *config) httpConns() int { return c.memory << 20 / 8 / httpCost }
+// httpConns returns the number of connections that may wait for the head of a request, and of all that may be open
+// beside WebSockets. Each of the two may take a thirty-second of -memory.
+func (c *config) httpConns() (heads, all int) {
+	bytes, cost := c.memory<<20/32, responseCost
+	if c.tls != nil {
+		cost += tlsCost
+	}
+	return bytes / headCost, bytes / cost
+}
 
 // heapMemory returns the number of bytes at which garbage is collected as often as it takes. What is left of
 // -memory is for the program's code, and because Go exceeds such a limit by some percent.
-func (c *config) heapMemory() int64 { return int64(c.memory)<<20/8*7 - 8<<20 }
+func (c *config) heapMemory() int64 { return int64(c.memory)<<20/16*15 - 8<<20 }
 
 // fit returns an error if the limits do not fit into -memory. Connections may take a quarter of it, rooms an
 // eighth, and one message a sixteenth. If -max-conns is 0, fit sets it to the number of connections that fit.

@@ -121,10 +121,12 @@ func TestDocumentedMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	heads, all := cfg.httpConns()
 	for part, want := range map[string]int{
 		"lines of all rooms": int(cfg.lineMemory()),
 		"connections":        cfg.maxConns * connCost,
 		"rooms":              cfg.rooms * roomCost,
+		"HTTP connections":   heads*headCost + all*responseCost,
 		"writes":             cap(joining) * stream.JoinLimit,
 		"sum":                sum << 20,
 	} {

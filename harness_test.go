@@ -60,6 +60,7 @@ func with(change func(*config)) option { return func(_ *testChat, cfg *config) {
 func startChat(t testing.TB, options ...option) *testChat {
 	t.Helper()
 	c, cfg := &testChat{t: t}, defaults
+	cfg.maxConns = 1 << 20
 	for _, set := range options {
 		set(c, &cfg)
 	}

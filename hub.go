@@ -182,7 +182,7 @@ func (h *Hub) run(ctx context.Context) {
 	for c := range h.connections {
 		h.dropWithRest(c, cmp.Or(c.reply, errGoingAway))
 	}
-	h.pace.Wait(false)
+	h.pace.End()
 	h.memory.Hold(0)
 }
 
@@ -197,7 +197,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	if h.pending.RemoteFull() || int64(h.pending.RemoteSize()) > h.free {
 		remote = nil // the relay waits
 	}
-	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= h.shared.asleep {
+	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.pace.Flooded() && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= h.shared.asleep {
 		sweeps = nil // no tick wakes the Hub of an empty room whose lines are few and stored
 	}
 	select {
@@ -325,8 +325,11 @@ func (h *Hub) flushWhenDue() {
 		h.flush(now)
 		due = now
 	}
-	h.pace.Wait(!h.pending.Empty())
-	if !h.pending.Empty() && !due.Equal(h.due) {
+	if h.pending.Empty() {
+		return
+	}
+	h.pace.Waits()
+	if !due.Equal(h.due) {
 		h.due = due
 		h.timer.Reset(due.Sub(now))
 	}
@@ -350,7 +353,7 @@ func (h *Hub) flush(now time.Time) {
 		h.shared.counters.FanOut(n, len(f.Lines)-n, len(h.connections))
 	}
 	if len(frames) > 0 {
-		h.pace.FannedOut(time.Now(), len(h.connections))
+		h.shared.readers.Count(h.pace.FannedOut(time.Now(), len(h.connections)))
 	}
 	h.pending.Done()
 }
@@ -458,6 +461,7 @@ func (h *Hub) sweep() {
 		}
 	}
 	h.pace.SetSurvey(found)
+	h.pace.Sweep()
 	h.trim(found.Needed())
 	h.sendCounts()
 	h.stored.Offer(h.stream.End().Lines)

@@ -34,7 +34,9 @@ func TestDisplayURL(t *testing.T) {
 
 // If the listener fails, serve stops the chat and returns the error.
 func TestListenerFails(t *testing.T) {
-	c, err := openChat(t.Context(), defaults)
+	cfg := defaults
+	cfg.maxConns = 1
+	c, err := openChat(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,7 +161,7 @@ func (c *chat) checkLocked(name string) *ws.HandshakeError {
 	switch {
 	case c.draining:
 		return errDraining
-	case c.cfg.maxConns > 0 && c.conns >= c.cfg.maxConns:
+	case c.conns >= c.cfg.maxConns:
 		return errFull
 	case c.rooms[name] == nil && !c.hasPlaceLocked():
 		return errRooms

@@ -23,13 +23,6 @@ import (
 )
 
 const (
-	// maxHTTPConns is the number of connections that may be open beside WebSockets.
-	maxHTTPConns = 256
-
-	// httpBusyTime is how long a request may take while there are more than maxHTTPConns connections. After a
-	// restart all clients come at once, and each of them has that time for its handshake.
-	httpBusyTime = 2 * time.Second
-
 	// handshakeTime is about the processor time of a TLS handshake, and rsaTime that of a signature with an RSA key of
 	// 2,048 bits. (Go 1.26, AMD EPYC)
 	handshakeTime = 250 * time.Microsecond
@@ -41,7 +34,7 @@ var errHandshakes = errors.New("too many handshakes")
 
 // newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
 func newServer(c *chat) *http.Server {
-	limit := connlimit.New(min(maxHTTPConns, c.cfg.httpConns()/2), c.cfg.httpConns(), httpBusyTime)
+	limit := connlimit.New(c.cfg.httpConns())
 	server := &http.Server{
 		Handler:        securityHeaders(endAfterBody(cleanPaths(newMux(c)))),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits

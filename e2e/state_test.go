@@ -372,7 +372,7 @@ func TestStateOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := chat(t, "-addr", "127.0.0.1:0", "-state", dir).CombinedOutput()
-	if want := fmt.Sprintf("chat: -state %q: other users can write to this directory; run chmod go-w %[1]s\n", dir); err == nil || string(out) != want {
+	if want := fmt.Sprintf("chat: -state %q: the mode of this directory lets other users write to it; run chmod go-w %[1]s\n", dir); err == nil || string(out) != want {
 		t.Errorf("got %q, %v; want %q", out, err, want)
 	}
 }

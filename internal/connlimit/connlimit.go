@@ -1,37 +1,43 @@
 // Package connlimit limits how many connections an HTTP server has, WebSockets not included.
 //
-// A connection that waits for a request costs a descriptor and memory, and anybody can open many. So beyond a
-// limit the oldest ones are closed: idle ones at once, and those with a request in progress when it has taken
-// some time. After a restart all clients come at once, and each of them gets that time for its handshake. There is a
-// second limit, at which new connections wait, and the time is shorter.
+// Anybody can open many connections, and each takes a descriptor and memory: most while the head of a request
+// arrives, and less while the response is written. So there are two limits. At a limit a new connection waits until
+// another one ends, and the oldest one is closed when it has had some time. Below the limits nothing is closed.
+// After a restart all clients come at once, and each of them gets that time for its handshake.
 package connlimit
 
 import (
 	"container/list"
-	"math"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
 
-// hurry is the divisor of the time for a request while new connections wait.
-const hurry = 4
+const (
+	// headTime is how long the first head of a connection may take while new connections wait.
+	headTime = 500 * time.Millisecond
 
-// Limit closes connections of one server while there are more than it allows. The server's ConnState must call
-// [Limit.Changed]. A connection must have a Close that never blocks.
+	// responseTime is how long a response may take while new connections wait.
+	responseTime = 2 * time.Second
+)
+
+// Limit limits the connections of one server. The server's ConnState must call [Limit.Changed]. The connections must
+// have a Close that never blocks.
 type Limit struct {
-	mu    sync.Mutex
-	fewer sync.Cond // signals that there is one connection less
+	// Set at construction.
+	heads int // connections that may wait for a head
+	all   int
 
-	// Guarded by mu.
-	most   int                        // connections from which on some are closed; Shut sets it to 0
-	full   int                        // connections at which new ones wait; Shut lifts it
-	busy   time.Duration              // Shut shortens it
-	idle   list.List                  // of counted, the one idle for longest first
-	active list.List                  // of counted, the one active for longest first
-	elems  map[net.Conn]*list.Element // in idle or active
-	timer  *time.Timer                // calls trimLocked; nil if none has been needed
+	mu    sync.Mutex
+	fewer sync.Cond // signals that a new connection should look again
+
+	// Guarded by mu. In each list the connection that has been there for longest is first.
+	fresh  list.List                  // of counted, without a request so far
+	idle   list.List                  // of counted, after a request
+	active list.List                  // of counted, with a request in progress
+	elems  map[net.Conn]*list.Element // in one of the lists
+	shut   bool
 }
 
 // counted is a connection in one of the lists.
@@ -41,17 +47,16 @@ type counted struct {
 	list  *list.List
 }
 
-// New returns a Limit. With more than most connections, idle ones are closed, and those with a request in progress
-// that have been active for busy. With full connections, new ones wait until there are fewer.
-func New(most, full int, busy time.Duration) *Limit {
-	l := &Limit{most: most, full: full, busy: busy, elems: make(map[net.Conn]*list.Element)}
+// New returns a Limit of all connections, of which at most heads wait for the head of a request.
+func New(heads, all int) *Limit {
+	l := &Limit{heads: heads, all: all, elems: make(map[net.Conn]*list.Element)}
 	l.fewer.L = &l.mu
 	return l
 }
 
 // Changed notes that a connection has changed its state. A connection that was hijacked or closed no longer
-// counts. Any goroutine may call it. It closes connections while it holds the lock. For a new connection it blocks
-// until there are fewer than full ones, so the server accepts no others.
+// counts. Any goroutine may call it. It closes connections while it holds the lock. At a limit it blocks for a new
+// connection, so that the server accepts no others. Only one goroutine may call it for new connections.
 func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,74 +67,80 @@ func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateNew:
-		for len(l.elems) >= l.full {
-			l.fewer.Wait()
-		}
-		l.addLocked(conn, &l.active)
+		l.makePlaceLocked()
+		l.addLocked(conn, &l.fresh)
 	case http.StateActive:
 		l.addLocked(conn, &l.active)
 	case http.StateIdle:
 		l.addLocked(conn, &l.idle)
+		if l.shut || l.fresh.Len()+l.idle.Len() > l.heads {
+			l.closeLocked(l.idle.Front())
+		}
 	}
-	l.trimLocked()
 }
 
-// Shut closes idle connections, and from then on each one that becomes idle. Those with a request in progress are
-// closed about wait later. It is for http.Server.RegisterOnShutdown: without it, Shutdown would close one
-// connection after the other, and wait up to 5 s for each TLS client that does not read the close notification.
+// makePlaceLocked waits until there is a place for a new connection. An idle connection gives it its place at once.
+func (l *Limit) makePlaceLocked() {
+	for !l.shut {
+		heads := l.fresh.Len()+l.idle.Len() >= l.heads
+		if !heads && len(l.elems) < l.all {
+			return
+		}
+		oldest, allowed := l.idle.Front(), time.Duration(0)
+		if oldest == nil && heads {
+			oldest, allowed = l.fresh.Front(), headTime
+		} else if oldest == nil {
+			oldest, allowed = l.active.Front(), responseTime
+		}
+		if left := allowed - time.Since(oldest.Value.(counted).since); left > 0 {
+			timer := time.AfterFunc(left, func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.fewer.Signal()
+			})
+			l.fewer.Wait()
+			timer.Stop()
+		} else {
+			l.closeLocked(oldest)
+		}
+	}
+}
+
+// Shut closes idle connections, and from then on each one that becomes idle. Wait later it closes the others. It is
+// for http.Server.RegisterOnShutdown: without it, Shutdown would close one connection after the other, and wait up
+// to 5 s for each TLS client that does not read the close notification.
 func (l *Limit) Shut(wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.most, l.full, l.busy = 0, math.MaxInt, wait
-	now := time.Now()
-	for elem := l.active.Front(); elem != nil; elem = elem.Next() {
-		elem.Value = counted{elem.Value.(counted).conn, now, &l.active}
-	}
-	l.fewer.Broadcast()
-	l.trimLocked()
-}
-
-// trimLocked closes connections while there are too many. If the next connection may not be closed yet, a timer
-// calls trimLocked later.
-func (l *Limit) trimLocked() {
-	for len(l.elems) > l.most {
-		first := l.idle.Front()
-		if first == nil {
-			first = l.active.Front()
-			busy := l.busy
-			if len(l.elems) >= l.full {
-				busy /= hurry
-			}
-			if left := busy - time.Since(first.Value.(counted).since); left > 0 {
-				l.trimLaterLocked(left)
-				return
-			}
-		}
-		l.removeLocked(first).Close()
-	}
-}
-
-// trimLaterLocked sets the timer, which calls trimLocked after d.
-func (l *Limit) trimLaterLocked(d time.Duration) {
-	if l.timer != nil {
-		l.timer.Reset(d)
-		return
-	}
-	l.timer = time.AfterFunc(d, func() {
+	l.shut = true
+	l.fewer.Signal()
+	l.closeAllLocked(&l.idle)
+	time.AfterFunc(wait, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.trimLocked()
+		l.closeAllLocked(&l.fresh)
+		l.closeAllLocked(&l.active)
 	})
+}
+
+func (l *Limit) closeAllLocked(conns *list.List) {
+	for conns.Len() > 0 {
+		l.closeLocked(conns.Front())
+	}
+}
+
+func (l *Limit) closeLocked(elem *list.Element) {
+	l.removeLocked(elem)
+	elem.Value.(counted).conn.Close()
 }
 
 func (l *Limit) addLocked(conn net.Conn, to *list.List) {
 	l.elems[conn] = to.PushBack(counted{conn, time.Now(), to})
 }
 
-func (l *Limit) removeLocked(elem *list.Element) net.Conn {
+func (l *Limit) removeLocked(elem *list.Element) {
 	removed := elem.Value.(counted)
 	removed.list.Remove(elem)
 	delete(l.elems, removed.conn)
 	l.fewer.Signal()
-	return removed.conn
 }

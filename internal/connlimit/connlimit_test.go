@@ -10,6 +10,8 @@ import (
 	"time"
 )
 
+const isNew, active, idle, hijacked, gone = http.StateNew, http.StateActive, http.StateIdle, http.StateHijacked, http.StateClosed
+
 // conn is a connection that only knows whether it was closed.
 type conn struct {
 	net.Conn
@@ -28,101 +30,108 @@ func closed(conns []*conn) (all []int) {
 	return all
 }
 
-// After Shut, idle connections are closed at once, also one that becomes idle later. An active one is closed 1 s
-// later, even if it was active for long before.
-func TestShut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := New(3, 100, 2*time.Second)
-		conns := []*conn{{}, {}, {}}
-		for _, c := range conns {
-			l.Changed(c, http.StateNew)
-		}
-		l.Changed(conns[0], http.StateIdle)
-		time.Sleep(time.Minute)
-		l.Shut(time.Second)
-		if got := closed(conns); !slices.Equal(got, []int{0}) {
-			t.Errorf("at once: closed %v, want 0", got)
-		}
-		l.Changed(conns[1], http.StateIdle)
-		time.Sleep(time.Second - 1)
-		if got := closed(conns); !slices.Equal(got, []int{0, 1}) {
-			t.Errorf("before 1 s: closed %v, want 0 and 1", got)
-		}
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
-		if got := closed(conns); !slices.Equal(got, []int{0, 1, 2}) {
-			t.Errorf("after 1 s: closed %v, want all", got)
-		}
-	})
-}
-
-// Of too many connections, the one that has been idle for longest is closed at once, and an active one when it has
-// taken its time. A hijacked connection does not count.
+// Up to 3 connections may wait for the head of a request, and there may be 5. At a limit a new one takes the place of
+// an idle one at once. Otherwise it waits until another one ends, until the oldest one without a request is 0.5 s old,
+// or until the oldest one with a request has had it for 2 s.
 func TestLimit(t *testing.T) {
-	const isNew, active, idle, hijacked, gone = http.StateNew, http.StateActive, http.StateIdle, http.StateHijacked, http.StateClosed
 	type change struct {
 		conn  int
 		state http.ConnState
 	}
+	const second = time.Second
+	begin := func(conns ...int) (changes []change) { // requests in progress
+		for _, n := range conns {
+			changes = append(changes, change{n, isNew}, change{n, active})
+		}
+		return changes
+	}
 	for _, test := range []struct {
 		name    string
 		changes []change
-		now     []int // closed at once
-		later   []int // closed after 2 s
+		later   []change      // after 0.1 s
+		want    time.Duration // until connection 9 is accepted
+		closed  []int
 	}{
-		{"no more than allowed", []change{{0, isNew}, {1, isNew}, {2, isNew}}, nil, nil},
-		{"active ones get their time", []change{{0, isNew}, {1, isNew}, {2, isNew}, {3, isNew}, {4, isNew}}, nil, []int{0, 1}},
-		{"idle ones go at once", []change{{0, isNew}, {0, active}, {1, isNew}, {2, isNew}, {2, active}, {0, idle}, {2, idle}, {3, isNew}}, []int{0}, []int{0}},
-		{"an idle one becomes active", []change{{0, isNew}, {0, idle}, {0, active}, {1, isNew}, {2, isNew}, {3, isNew}}, nil, []int{0}},
-		{"hijacked ones don't count", []change{{0, isNew}, {0, active}, {0, hijacked}, {1, isNew}, {2, isNew}, {3, isNew}}, nil, nil},
-		{"closed ones don't count", []change{{0, isNew}, {0, gone}, {1, isNew}, {2, isNew}, {3, isNew}}, nil, nil},
-		{"one that was closed here stays away", []change{{0, isNew}, {0, idle}, {1, isNew}, {2, isNew}, {3, isNew}, {0, active}, {0, gone}}, []int{0}, []int{0}},
+		{"few", []change{{0, isNew}, {1, isNew}}, nil, 0, nil},
+		{"few that wait for a head", append(begin(0, 1), change{2, isNew}, change{3, isNew}), nil, 0, nil},
+		{"three without a request", []change{{0, isNew}, {1, isNew}, {2, isNew}}, nil, second / 2, []int{0}},
+		{"one of them is idle", []change{{0, isNew}, {1, isNew}, {1, active}, {1, idle}, {2, isNew}}, nil, 0, []int{1}},
+		{"a fourth becomes idle", []change{{0, isNew}, {0, active}, {1, isNew}, {2, isNew}, {3, isNew}, {0, idle}}, []change{{1, gone}}, second / 10, []int{0}},
+		{"one sends its request", []change{{0, isNew}, {1, isNew}, {2, isNew}}, []change{{1, active}}, second / 10, nil},
+		{"one is hijacked", append(begin(0, 1, 2, 3), change{4, isNew}), []change{{0, hijacked}}, second / 10, nil},
+		{"one closes", []change{{0, isNew}, {1, isNew}, {2, isNew}}, []change{{1, gone}}, second / 10, nil},
+		{"five requests in progress", begin(0, 1, 2, 3, 4), nil, 2 * second, []int{0}},
+		{"four, and one idle", append(begin(0, 1, 2, 3, 4), change{3, idle}), nil, 0, []int{3}},
+		{"four, and one without a request", append(begin(0, 1, 2, 3), change{4, isNew}), nil, 2 * second, []int{0}},
+		{"one that was closed here counts no more", []change{{0, isNew}, {0, active}, {0, idle}, {1, isNew}, {2, isNew}, {3, isNew}, {0, active}, {0, gone}, {3, gone}}, nil, 0, []int{0}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := New(3, 100, 2*time.Second)
-				conns := []*conn{{}, {}, {}, {}, {}}
+				l, conns := New(3, 5), make([]*conn, 10)
+				for i := range conns {
+					conns[i] = new(conn)
+				}
 				for _, c := range test.changes {
 					l.Changed(conns[c.conn], c.state)
 				}
-				if got := closed(conns); !slices.Equal(got, test.now) {
-					t.Errorf("at once: closed %v, want %v", got, test.now)
+				go func() {
+					time.Sleep(100 * time.Millisecond)
+					for _, c := range test.later {
+						l.Changed(conns[c.conn], c.state)
+					}
+				}()
+				began := time.Now()
+				l.Changed(conns[9], isNew)
+				if got := time.Since(began); got != test.want {
+					t.Errorf("one more waited for %v, want %v", got, test.want)
 				}
-				time.Sleep(2*time.Second + 1)
-				synctest.Wait()
-				if got := closed(conns); !slices.Equal(got, test.later) {
-					t.Errorf("after 2 s: closed %v, want %v", got, test.later)
+				time.Sleep(time.Minute)
+				if got := closed(conns); !slices.Equal(got, test.closed) {
+					t.Errorf("closed %v, want %v", got, test.closed)
 				}
 			})
 		})
 	}
 }
 
-// At 5 connections a new one waits until one of them is hijacked or closed, or has been active for a quarter of the time.
-func TestFull(t *testing.T) {
-	for name, test := range map[string]struct {
-		end  func(*Limit, net.Conn)
-		want time.Duration
-	}{
-		"hijacked":     {func(l *Limit, c net.Conn) { l.Changed(c, http.StateHijacked) }, 100 * time.Millisecond},
-		"closed":       {func(l *Limit, c net.Conn) { l.Changed(c, http.StateClosed) }, 100 * time.Millisecond},
-		"idle":         {func(l *Limit, c net.Conn) { l.Changed(c, http.StateIdle) }, 100 * time.Millisecond},
-		"shut":         {func(l *Limit, c net.Conn) { l.Shut(time.Second) }, 100 * time.Millisecond},
-		"still active": {func(*Limit, net.Conn) {}, 500 * time.Millisecond},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			l := New(3, 5, 2*time.Second)
-			conns := []*conn{{}, {}, {}, {}, {}}
-			for _, c := range conns {
-				l.Changed(c, http.StateNew)
-			}
-			time.AfterFunc(100*time.Millisecond, func() { test.end(l, conns[1]) })
-			began := time.Now()
-			l.Changed(new(conn), http.StateNew)
-			if got := time.Since(began); got != test.want {
-				t.Errorf("%s: a sixth connection waited for %v, want %v", name, got, test.want)
-			}
-			time.Sleep(time.Minute)
-		})
+// After Shut, idle connections are closed at once, also one that becomes idle later. The others are closed 1 s later,
+// even if they were active for long before. A new one does not wait.
+func TestShut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(4, 4)
+		conns := []*conn{{}, {}, {}, {}, {}}
+		for _, c := range conns[:4] {
+			l.Changed(c, isNew)
+			l.Changed(c, active)
+		}
+		accepted := make(chan bool)
+		go func() {
+			l.Changed(conns[4], isNew)
+			close(accepted)
+		}()
+		synctest.Wait()
+		l.Shut(time.Second)
+		<-accepted
+		l.Changed(conns[1], idle)
+		time.Sleep(time.Second - 1)
+		if got := closed(conns); !slices.Equal(got, []int{1}) {
+			t.Errorf("before 1 s: closed %v, want 1", got)
+		}
+		l.Changed(conns[2], gone)
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if got := closed(conns); !slices.Equal(got, []int{0, 1, 3, 4}) {
+			t.Errorf("after 1 s: closed %v, want 0, 1, 3 and 4", got)
+		}
+	})
+	l := New(4, 4)
+	conns := []*conn{{}, {}}
+	for _, c := range conns {
+		l.Changed(c, isNew)
+	}
+	l.Changed(conns[0], active)
+	l.Changed(conns[0], idle)
+	if l.Shut(time.Hour); !conns[0].closed.Load() || conns[1].closed.Load() {
+		t.Errorf("closed %v, want 0", closed(conns))
 	}
 }

@@ -8,6 +8,7 @@
 package cpushare
 
 import (
+	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -71,6 +72,9 @@ func (s *Share) pay(work, limit time.Duration) (wait time.Duration, ok bool) {
 		}
 	}
 }
+
+// Count counts work, for which the peers that take turns wait longer.
+func (s *Share) Count(work time.Duration) { s.pay(work, math.MaxInt64) }
 
 // Admit waits for the turn of work that nobody has a right to. If that would take more than 0.25 s, it
 // returns false at once instead.

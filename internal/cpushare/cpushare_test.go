@@ -51,7 +51,7 @@ var (
 )
 
 // All peers together get 0.3 of the processors by their price, in equal parts. The price is 1 µs for a read from
-// the network, 60 ns for a byte, 30 µs for a request, 0.3 µs for a frame, 3 ns for a byte of a frame, and 5 µs for a
+// the network, 100 ns for a byte, 30 µs for a request, 0.3 µs for a frame, 3 ns for a byte of a frame, and 5 µs for a
 // ping.
 func TestPrices(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // 600 ms of work in a second
@@ -62,9 +62,9 @@ func TestPrices(t *testing.T) {
 		"a frame":                    {frame, 2_000_000},
 		"a ping":                     {ping, 113_207},
 		"a request":                  {request, 20_000},
-		"a read of 512 bytes":        {head, 18_915},
+		"a read of 512 bytes":        {head, 11_494},
 		"a frame of 4 KiB in a read": {text, 44_157},
-		"a frame in a TLS record":    {record, 227_790},
+		"a frame in a TLS record":    {record, 170_550},
 	} {
 		for _, peers := range []int{1, 8, 100} {
 			synctest.Test(t, func(t *testing.T) {
@@ -83,8 +83,8 @@ func TestPrices(t *testing.T) {
 	}
 }
 
-// Beside a flood, a peer that sends some lines a second never waits. Nor does a new one for 500 µs of work, which are
-// a page with its files.
+// Beside a flood, a peer that sends some lines a second never waits. Nor does a new one for its first
+// requests, of 200 µs of work.
 func TestBesideAFlood(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
 	for _, peers := range []int{0, 10, 100, 2000} {
@@ -99,7 +99,7 @@ func TestBesideAFlood(t *testing.T) {
 			began := time.Now()
 			for range 10 {
 				c := s.Conn(source{})
-				for range 8 {
+				for range 3 {
 					c.Request()
 					c.Read(make([]byte, 400))
 				}
@@ -108,7 +108,7 @@ func TestBesideAFlood(t *testing.T) {
 				t.Errorf("beside %d peers: ten new ones waited for %v, want no wait", peers, waited)
 			}
 			c := s.Conn(source{})
-			for i := range 500 { // ten lines a second, after the 500 µs are used up
+			for i := range 500 { // ten lines a second, after the 200 µs are used up
 				began := time.Now()
 				n, _ := c.Read(make([]byte, 1000))
 				c.Frames(n)
@@ -121,6 +121,21 @@ func TestBesideAFlood(t *testing.T) {
 			<-flooded
 		})
 	}
+}
+
+// Work that others cause is counted: beside as much of it as the share, peers that flood get half.
+func TestCount(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		ping := func(c *Conn) {
+			c.Frame(true)
+			s.Count(5300 * time.Nanosecond)
+		}
+		if got := flood(s, 1, time.Second, ping)[0]; got < 54_000 || got > 59_000 {
+			t.Errorf("got %d pings in a second, want some 56,600", got)
+		}
+	})
 }
 
 // No peer waits while all of them together take less than their share.

@@ -41,9 +41,9 @@ type OriginMark struct {
 // Accept accepts n lines of an origin, numbered from first, that came at now. It returns how many of them were
 // accepted before. These are always the first ones.
 //
-// If there is no number, if one is 0 or above MaxNumber, or if more than maxGap lines are missing before
-// first, Accept changes nothing and returns false. No chat has such numbers, and with them as the origin's
-// mark its real lines would be repetitions. Accept does the same if the origin has more than MaxOrigin bytes.
+// If there is no number, if one is 0 or above MaxNumber, or if more than maxGap lines are missing since a mark that
+// is younger than markAge, Accept changes nothing and returns false. No chat has such numbers, and with them as the
+// origin's mark its real lines would be repetitions. Accept does the same if the origin has more than MaxOrigin bytes.
 func (m Marks) Accept(origin string, first, n uint64, now time.Time) (repeated uint64, ok bool) {
 	mark, known := m[origin]
 	fresh := known && mark.At >= now.Add(-markAge).UnixMilli()

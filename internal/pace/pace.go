@@ -6,7 +6,8 @@
 // keeps up with the slowed room. One that reads less is dropped, because a write takes [WriteWait] or because
 // [Pace.TooFar] reports true.
 //
-// Several rooms that are flooded at the same time take turns, so that they leave processors idle for other rooms.
+// Several rooms that are flooded at the same time rest between their flushes, so that they leave processors idle for
+// other rooms.
 //
 // The package knows only numbers: bytes, times, and speeds in bytes a second.
 package pace
@@ -35,9 +36,9 @@ const (
 	// dropLag is the lag, in bytes, beyond which a connection is dropped while there is enough memory.
 	dropLag = 16 << 20
 
-	// burst is the number of bytes below the lag at which a connection is dropped, from which on it slows down its
-	// room to MinSpeed. They are for peers that read in bursts. A peer that reads 50 kB/s in portions of 100 kB
-	// opens its TCP window every 6 to 8 s (Linux 6.18).
+	// burst is how much lag is left, in bytes, before a connection is dropped, when it slows down its room to
+	// MinSpeed. It is for peers that read in bursts. A peer that reads 50 kB/s in portions of 100 kB opens its TCP
+	// window every 6 to 8 s (Linux 6.18).
 	burst = 2 << 20
 
 	// speedSweeps is the number of sweeps over which a connection's speed is averaged.
@@ -54,7 +55,7 @@ const (
 	// byteTime is about the processor time, in nanoseconds, of a byte in a write.
 	byteTime = 0.5
 
-	// crowdRest is how many times the estimated work of all flooded rooms lies between two turns of one of them. So
+	// crowdRest is how many times the estimated work of all flooded rooms lies between two flushes of one of them. So
 	// they take half of the processors.
 	crowdRest = 2
 )
@@ -124,16 +125,18 @@ func (s *Survey) Add(lag int64, line uint64, m *Meter) {
 	}
 }
 
-// Crowd is the rooms of a chat that wait for their next flush. Any goroutine may use it.
+// Crowd is the flooded rooms of a chat: those in which lines had to wait for their flush in the last two sweeps. Any
+// goroutine may use it.
 type Crowd struct {
 	rooms atomic.Int64
-	work  atomic.Int64 // that their last flushes were, in nanoseconds
+	work  atomic.Int64 // sum of their Pace.work, in nanoseconds
 }
 
 // Pace decides when a room's next flush is due.
 type Pace struct {
 	crowd     *Crowd
-	waits     bool          // the room is in crowd
+	flooded   bool          // the room is in crowd
+	waited    bool          // lines had to wait since the last sweep
 	work      time.Duration // about the processor time of the last flush and its writes
 	limit     int64         // the lag beyond which a connection is dropped
 	survey    Survey        // the last look at all connections; Changed keeps it up to date
@@ -181,42 +184,64 @@ func (p *Pace) Changed(before, after int64) {
 	}
 }
 
-// FannedOut notes that a fan-out to this number of connections has ended. While other rooms wait, the next one
-// comes after a turn of each of them. A room whose flushes are small does not wait for much longer ones: its
-// part of the processors is that of any other room.
-func (p *Pace) FannedOut(now time.Time, connections int) {
-	p.Wait(false)
+// FannedOut notes that a fan-out to this number of connections has ended. If other rooms are flooded, each of them may
+// flush before the next fan-out of this room. A room with small flushes does not wait for the whole of longer ones.
+// It takes as much of the processors as any other room. FannedOut returns about the processor time of the flush and
+// its writes if two rooms are flooded, and otherwise 0.
+func (p *Pace) FannedOut(now time.Time, connections int) (work time.Duration) {
 	n := time.Duration(connections)
 	wait := n * writeTime
+	before := p.work
 	p.work = flushTime + wait + n*time.Duration(byteTime*float64(p.sent))
-	if others := time.Duration(p.crowd.rooms.Load()); others > 0 {
-		wait = crowdRest * min((1+others)*p.work, p.work+time.Duration(p.crowd.work.Load()))
+	if p.flooded {
+		p.crowd.work.Add(int64(p.work - before))
+	}
+	if rooms := time.Duration(p.crowd.rooms.Load()); p.flooded && rooms > 1 {
+		work = p.work
+		wait = crowdRest * min(rooms*p.work, time.Duration(p.crowd.work.Load()))
 	}
 	p.fannedOut, p.sent = now, 0
 	p.written = now.Add(wait / time.Duration(runtime.GOMAXPROCS(0)))
+	return work
 }
 
-// Wait notes whether the room has lines that wait for their flush. At its end the room must not wait.
-func (p *Pace) Wait(waits bool) {
-	if waits == p.waits {
-		return
+// Waits notes that lines of the room wait for their flush.
+func (p *Pace) Waits() {
+	p.waited = true
+	if !p.flooded {
+		p.flooded = true
+		p.crowd.rooms.Add(1)
+		p.crowd.work.Add(int64(p.work))
 	}
-	p.waits = waits
-	sign := int64(1)
-	if !waits {
-		sign = -1
-	}
-	p.crowd.rooms.Add(sign)
-	p.crowd.work.Add(sign * int64(p.work))
 }
 
-// crowded reports whether another room waits.
+// Flooded reports whether the room is in the Crowd.
+func (p *Pace) Flooded() bool { return p.flooded }
+
+// Sweep takes the room out of the Crowd if no lines had to wait since the last sweep. It must be called each
+// SweepPeriod while the room is flooded.
+func (p *Pace) Sweep() {
+	if p.flooded && !p.waited {
+		p.flooded = false
+		p.crowd.rooms.Add(-1)
+		p.crowd.work.Add(-int64(p.work))
+	}
+	p.waited = false
+}
+
+// End takes the room out of the Crowd.
+func (p *Pace) End() {
+	p.waited = false
+	p.Sweep()
+}
+
+// crowded reports whether another room is flooded.
 func (p *Pace) crowded() bool {
-	return p.crowd.rooms.Load() > 1 || !p.waits && p.crowd.rooms.Load() > 0
+	return p.crowd.rooms.Load() > 1 || !p.flooded && p.crowd.rooms.Load() > 0
 }
 
 // Due returns when size pending bytes may be flushed, and whether lagging connections hold them back. If full
-// is true, and no other room waits, they need not wait for the last fan-out's writes. They never wait beyond latest,
+// is true, and no other room is flooded, they need not wait for the last fan-out's writes. They never wait beyond latest,
 // unless it is zero.
 func (p *Pace) Due(now time.Time, size int, full bool, latest time.Time) (due time.Time, heldBack bool) {
 	held := p.heldUntil(size)

@@ -99,6 +99,7 @@ func TestTurns(t *testing.T) {
 		crowd := new(Crowd)
 		fanOut := func(f flush) *Pace {
 			p := New(crowd)
+			p.Waits()
 			p.Sent(f.bytes)
 			p.FannedOut(now, f.connections)
 			return &p
@@ -107,24 +108,55 @@ func TestTurns(t *testing.T) {
 		for _, f := range test.others {
 			others = append(others, fanOut(f))
 		}
-		for _, p := range others {
-			p.Wait(true)
-		}
 		own := fanOut(test.own)
-		own.Wait(true)
 		due, heldBack := own.Due(now, 100_000, true, time.Time{})
 		if got := max(0, due.Sub(now)); got != test.want || heldBack {
 			t.Errorf("%s: got %v, held back %v; want %v, false", test.name, got, heldBack, test.want)
 		}
 		for _, p := range others {
-			p.Wait(false)
+			p.End()
 		}
 		if due, _ := own.Due(now, 100_000, true, time.Time{}); due.After(now) {
-			t.Errorf("%s: got %v when the others no longer wait, want at once", test.name, due.Sub(now))
+			t.Errorf("%s: got %v when the others are no longer flooded, want at once", test.name, due.Sub(now))
 		}
-		if own.Wait(false); crowd.rooms.Load() != 0 || crowd.work.Load() != 0 {
+		if own.End(); crowd.rooms.Load() != 0 || crowd.work.Load() != 0 {
 			t.Errorf("%s: got %d rooms with work of %d ns at the end, want none", test.name, crowd.rooms.Load(), crowd.work.Load())
 		}
+	}
+}
+
+// A room is flooded from the moment in which its lines wait until the second sweep without a line that had to wait. The
+// work of its flushes is charged while another room is flooded, too: 20 µs, 10 µs for each connection, and 0.5 ns for
+// each byte in a write.
+func TestFlooded(t *testing.T) {
+	crowd := new(Crowd)
+	own, other := New(crowd), New(crowd)
+	charged := func(p *Pace, want time.Duration) {
+		t.Helper()
+		p.Sent(2000)
+		if got := p.FannedOut(now, 3); got != want {
+			t.Errorf("got %v charged, want %v", got, want)
+		}
+	}
+	const work = 53 * time.Microsecond
+	charged(&own, 0)
+	own.Waits()
+	charged(&own, 0)
+	other.Waits()
+	charged(&own, work)
+	other.Sweep()
+	own.Sweep()
+	charged(&own, work)
+	own.Waits()
+	own.Sweep()
+	other.Sweep()
+	charged(&own, 0)
+	charged(&other, 0)
+	if !own.Flooded() || other.Flooded() {
+		t.Errorf("got flooded %v and %v, want the first room alone", own.Flooded(), other.Flooded())
+	}
+	if own.End(); own.Flooded() || crowd.rooms.Load() != 0 || crowd.work.Load() != 0 {
+		t.Errorf("got %d rooms with work of %d ns at the end, want none", crowd.rooms.Load(), crowd.work.Load())
 	}
 }
 

@@ -45,7 +45,7 @@ func (p Part) cost() int {
 type Lines struct {
 	frames     []*stream.Frame // for the next flush
 	local      [][]byte        // text of the frames that connections have sent, for the relay
-	size       int             // bytes that connections have sent since the last flush
+	size       int             // bytes that connections have sent since the last Take
 	remote     []Part          // oldest first
 	remoteSize int
 }
@@ -101,6 +101,7 @@ func (p *Lines) Local() []byte { return slices.Concat(p.local...) }
 //
 // The slice is valid until Done. The caller must call Done before the next Add. The frames stay valid.
 func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, repeated, refused uint64) {
+	p.size = 0
 	for size := 0; len(p.remote) > 0 && size <= Enough; {
 		part := p.remote[0]
 		p.remote[0] = Part{} // lets the frame be collected before the array is
@@ -127,7 +128,7 @@ func (p *Lines) Take(marks once.Marks, now time.Time) (frames []*stream.Frame, r
 func (p *Lines) Done() {
 	clear(p.frames)
 	clear(p.local)
-	p.frames, p.local, p.size = p.frames[:0], p.local[:0], 0
+	p.frames, p.local = p.frames[:0], p.local[:0]
 }
 
 // Count returns the number of lines in frames.

@@ -1,4 +1,5 @@
-// Package stopsignal has the signals stop a program that loses something if it is killed.
+// Package stopsignal lets a program stop in order when it gets a signal, because it would lose something if it were
+// killed.
 package stopsignal
 
 import (

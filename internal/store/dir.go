@@ -76,7 +76,7 @@ func (d *dir) begin() (err error) {
 	if info, err := d.root.Stat("."); err != nil {
 		return err
 	} else if info.Mode().Perm()&0o022 != 0 && runtime.GOOS != "windows" {
-		return fmt.Errorf("other users can write to this directory; run chmod go-w %s", d.path)
+		return fmt.Errorf("the mode of this directory lets other users write to it; run chmod go-w %s", d.path)
 	}
 	if d.lock, err = openLock(d.root); err != nil {
 		return err

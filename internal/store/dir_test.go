@@ -298,7 +298,7 @@ func TestWritableByOthers(t *testing.T) {
 		path := t.TempDir()
 		must(t, os.Chmod(path, mode))
 		s, err := Open(t.Context(), path, options)
-		if want := "other users can write to this directory; run chmod go-w " + path; (err != nil) != refused || refused && err.Error() != want {
+		if want := "the mode of this directory lets other users write to it; run chmod go-w " + path; (err != nil) != refused || refused && err.Error() != want {
 			t.Errorf("mode %v: got error %v, want %q: %v", mode, err, want, refused)
 		}
 		if files, _ := os.ReadDir(path); refused && len(files) > 0 {

@@ -92,7 +92,8 @@ type Options struct {
 }
 
 // Open opens the directory at path, which it makes if there is none, and marks it as in use. Only the owner
-// can read the directory that Open makes, and its files. Nobody else may be able to write to the directory. When ctx
+// can read the directory that Open makes, and its files. The
+// directory's mode must not let others write to it. When ctx
 // is done, TakeRelay and Read no longer read.
 // After an error, which says why the directory can't be used, it is closed, and the files of rooms are
 // unchanged.
