@@ -61,13 +61,10 @@ const (
 func (c *config) lineMemory() int64 { return int64(c.memory) << 20 / 2 }
 
 // httpConns returns the number of connections that may wait for the head of a request, and of all that may be open
-// beside WebSockets. Each of the two may take a thirty-second of -memory.
+// beside WebSockets. The former may take a sixteenth of -memory.
 func (c *config) httpConns() (heads, all int) {
-	bytes, cost := c.memory<<20/32, responseCost
-	if c.tls != nil {
-		cost += tlsCost
-	}
-	return bytes / headCost, bytes / cost
+	heads = c.memory << 20 / 16 / headCost
+	return heads, 2 * heads
 }
 
 // heapMemory returns the number of bytes at which garbage is collected as often as it takes. What is left of

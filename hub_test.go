@@ -357,6 +357,33 @@ func TestRoomsShareMemory(t *testing.T) {
 	})
 }
 
+// Lines for peers that leave before they have read them count, so that many of them take no more than the room may hold.
+func TestLeavingPeersCount(t *testing.T) {
+	for name, last := range map[string]string{"close frame": string(wstest.Frame(0x88, "")), "refused message": string(wstest.Frame(0x82, "binary"))} {
+		for _, lines := range []int{15, 100} { // 60 KB fit into the queue of a connection, and 400 KB do not
+			t.Run(fmt.Sprintf("%s after %d lines", name, lines), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					const memory, line, peers = 8, 4000, 60
+					c := startChat(t, inMemory, with(func(cfg *config) { cfg.memory, cfg.history = memory, 10 }))
+					speaker, before := c.join("/ws"), heap()
+					for range peers {
+						p := c.join("/ws")
+						for range lines {
+							speaker.Send(websocket.TextFrame, strings.Repeat("x", line))
+							speaker.Expect(websocket.TextFrame, strings.Repeat("x", line))
+						}
+						p.Conn.Write([]byte(last))
+					}
+					took, most := heap()-before, int64(memory<<20/2/2+peers*(16<<10))
+					if took > most {
+						t.Errorf("%d peers that left take %d bytes, want at most the room's %d", peers, took, most)
+					}
+				})
+			})
+		}
+	}
+}
+
 // Histories take their part of -memory: rooms with long lines keep fewer of them, also after everybody has left.
 func TestHistoriesShareMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -290,28 +290,23 @@ func TestUnfinishedRequestIsCutOff(t *testing.T) {
 	}
 }
 
-// Beside WebSockets there are two HTTP connections for each MiB of -memory, or one with TLS. A quarter for each MiB may
-// wait for a request. One more waits until the oldest of these has taken 0.5 s.
+// Beside WebSockets there is one HTTP connection for each MiB of -memory, and half of them may wait for a request. One
+// more waits until the oldest of these has taken 0.5 s.
 func TestHTTPConnLimit(t *testing.T) {
-	cfg := config{memory: 640}
-	if heads, all := cfg.httpConns(); heads != 160 || all != 1280 {
-		t.Errorf("got %d and %d connections, want 160 and 1,280", heads, all)
-	}
-	cfg.tls = new(certfile.Certificate)
-	if heads, all := cfg.httpConns(); heads != 160 || all != 640 {
-		t.Errorf("with TLS: got %d and %d connections, want 160 and 640", heads, all)
+	if heads, all := (&config{memory: 640}).httpConns(); heads != 320 || all != 640 {
+		t.Errorf("got %d and %d connections, want 320 and 640", heads, all)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		c := startChat(t, inMemory, with(func(cfg *config) { cfg.memory = 128 }))
-		for range 40 {
+		for range 100 {
 			c.join("/ws")
 		}
 		began := time.Now()
-		for range 32 + 1 { // the server has accepted the last one, but does not serve it
+		for range 64 + 1 { // the server has accepted the last one, but does not serve it
 			c.dial()
 		}
 		if took := time.Since(began); took != 0 {
-			t.Errorf("32 connections took %v, want no wait", took)
+			t.Errorf("64 connections took %v, want no wait", took)
 		}
 		c.dial()
 		if took := time.Since(began); took != 500*time.Millisecond {

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,9 +16,9 @@ import (
 	"example.com/chat/internal/wstest"
 )
 
-// The chat takes no more than -memory, whatever its clients do: rooms full of long lines, messages that never end,
-// clients that read nothing in many flooded rooms and in a large one. Meanwhile two people in a quiet room hear each
-// other. With CHAT_TEST_LONG the chat has its default, 640 MiB, and five times as many clients.
+// The chat takes no more than -memory, whatever its clients do: rooms full of long lines, messages and heads of
+// requests that never end, clients that read nothing in many flooded rooms and in a large one. Meanwhile two people in
+// a quiet room hear each other. With CHAT_TEST_LONG the chat has its default, 640 MiB, and five times as many clients.
 func TestMemory(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		missing(t, "this system has no /proc that tells how much memory a process takes: run it on Linux")
@@ -32,6 +35,10 @@ func TestMemory(t *testing.T) {
 		c.Conn.SetDeadline(time.Now().Add(5 * time.Minute))
 		return c
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var heads sync.WaitGroup
+	defer heads.Wait()
+	defer cancel()
 	ann, bob := join("quiet"), join("quiet")
 	line := wstest.Frame(0x81, strings.Repeat("x", 4096))
 	for range 300 * size {
@@ -39,6 +46,19 @@ func TestMemory(t *testing.T) {
 	}
 	for range 200 * size {
 		join("large")
+	}
+	for range 50 * size {
+		heads.Go(func() {
+			for ctx.Err() == nil {
+				if conn, err := new(net.Dialer).DialContext(ctx, "tcp", p.addr); err == nil {
+					stop := context.AfterFunc(ctx, func() { conn.Close() })
+					io.WriteString(conn, "GET / HTTP/1.1\r\n"+strings.Repeat("a:\r\n", 1500))
+					io.Copy(io.Discard, conn)
+					stop()
+					conn.Close()
+				}
+			}
+		})
 	}
 	var flooders, readers []*wstest.Client
 	for n := range 100 * size {
