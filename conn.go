@@ -189,7 +189,7 @@ func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (
 	c.writes.End(0)
 	if err != nil {
 		c.unregister(nil)
-		c.hub.leaving.Add(-1) // writePump does not run
+		c.skipQueue() // instead of writePump
 	}
 	return messages, err
 }
@@ -322,11 +322,23 @@ func (c *Conn) shutdown(err error) {
 	// Closing a socket with unread bytes resets the connection, and the peer might never see the close frame
 	// (RFC 6455, section 7.1.1).
 	c.socket.SetReadDeadline(time.Time{}) // startDrain has set one
-	io.Copy(io.Discard, c.socket)
+	c.discard()
 	c.writing.Wait()
 	c.linger.Stop()
 	c.close()
 	c.logClose(cmp.Or(reply, c.reason))
+}
+
+// discard reads the socket until that fails.
+func (c *Conn) discard() {
+	b := make([]byte, 4<<10)
+	for {
+		n, err := c.socket.Read(b)
+		c.transport.Frames(n)
+		if err != nil {
+			return
+		}
+	}
 }
 
 // unregister unregisters c from the Hub, unless the Hub has stopped.
@@ -371,6 +383,11 @@ func (c *Conn) writePump() {
 		close(c.expired)
 		c.transport.Close()
 	})
+	c.skipQueue()
+}
+
+// skipQueue receives batches, without writing them, until the Hub closes send. It must be the last to receive from send.
+func (c *Conn) skipQueue() {
 	for b := range c.send {
 		c.askForMore(b)
 	}

@@ -474,7 +474,7 @@ func TestEveryFrameHasItsPrice(t *testing.T) {
 		"pings":                 {"", 6_000, wstest.Frame(0x89, "")},
 		"empty fragments":       {string(wstest.Frame(0x01, "")), 20_000, wstest.Frame(0x00, "")},
 		"lines":                 {"", 20_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
-		"bytes after a refusal": {string(wstest.Frame(0x82, "binary")), 2_500, wstest.Frame(0x8a, strings.Repeat("x", 125))},
+		"bytes after a refusal": {string(wstest.Frame(0x82, "binary")), 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -543,6 +543,28 @@ func TestLongSinceIsNotKept(t *testing.T) {
 	short := join("x") - none
 	if long := join(strings.Repeat("x", length)) - none - short; int64(long)-int64(short) > conns*length/2 {
 		t.Errorf("%d connections take %d bytes, and %d with a long since", conns, short, long)
+	}
+}
+
+// A client that hangs up before it gets the answer to its handshake leaves nothing behind, whatever it asked for.
+func TestHangsUpInTheHandshake(t *testing.T) {
+	for _, target := range []string{"/ws", "/ws?events", "/ws?since=E.0", "/ws?events&since=E.0&sender=ann.0"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startChat(t, inMemory)
+			ann := c.join("/ws")
+			sayNumbered(t, ann, 0, 10)
+			ann.Conn.Close()
+			for range 3 {
+				conn := c.dial()
+				io.WriteString(conn, wstest.Request(target))
+				conn.Close()
+			}
+			time.Sleep(10 * time.Second)
+			hub := c.chat.rooms[""].hub
+			if people, leaving, open := hub.localPeople.Load(), hub.leaving.Load(), c.chat.shared.counters.Connections.Value(); people != 0 || leaving != 0 || open != 0 {
+				t.Errorf("%s: got %d people, %d who leave and %d connections, want none", target, people, leaving, open)
+			}
+		})
 	}
 }
 

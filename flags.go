@@ -49,9 +49,9 @@ const (
 
 	// headCost is the number of bytes that a connection takes at most while the head of a request arrives, with 2,000
 	// headers and garbage: 125 KB were measured. With the ten headers of a browser it takes some 10 KB. responseCost
-	// is what it takes while a response is written.
+	// is what it takes at most while a response is written, with maxHeaders headers.
 	headCost     = 128 << 10
-	responseCost = 16 << 10
+	responseCost = 32 << 10
 
 	// roomCost is the number of bytes that an empty room takes: 10 KB were measured.
 	roomCost = 16 << 10

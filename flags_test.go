@@ -126,7 +126,7 @@ func TestDocumentedMemory(t *testing.T) {
 		"lines of all rooms": int(cfg.lineMemory()),
 		"connections":        cfg.maxConns * connCost,
 		"rooms":              cfg.rooms * roomCost,
-		"HTTP connections":   heads*headCost + all*responseCost,
+		"HTTP connections":   heads*headCost + (all-heads)*responseCost,
 		"writes":             cap(joining) * stream.JoinLimit,
 		"sum":                sum << 20,
 	} {

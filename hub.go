@@ -33,10 +33,6 @@ const (
 	// has nothing more in flight.
 	drainTimeout = 5 * time.Second
 	drainIdle    = 100 * time.Millisecond
-
-	// queues is the number of bytes that the queues and writes of connections that are behind hold beside the
-	// stream.
-	queues = 2 * stream.JoinLimit
 )
 
 var (
@@ -100,7 +96,7 @@ type shared struct {
 	readers  *cpushare.Share
 	crowd    *pace.Crowd
 	lines    *budget.Budget // memory of the rooms
-	asleep   int64          // bytes of the stream up to which an empty room need not look whether it may still hold it
+	asleep   int64          // bytes of lines up to which an empty room runs no sweeps
 }
 
 // newShared returns what the Hubs of a chat share. All rooms that are empty hold at most a fifth of the memory for
@@ -197,7 +193,7 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 	if h.pending.RemoteFull() || int64(h.pending.RemoteSize()) > h.free {
 		remote = nil // the relay waits
 	}
-	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.pace.Flooded() && !h.stored.Lacks(h.stream.End().Lines) && h.stream.Size() <= h.shared.asleep {
+	if len(h.connections) == 0 && h.leaving.Load() == 0 && !h.pace.Flooded() && !h.stored.Lacks(h.stream.End().Lines) && h.copies()*h.stream.Size() <= h.shared.asleep {
 		sweeps = nil // no tick wakes the Hub of an empty room whose lines are few and stored
 	}
 	select {
@@ -391,7 +387,9 @@ func (h *Hub) trim(needed uint64) {
 	free := h.memory.Hold(h.size())
 	copies := h.copies()
 	rest := h.size() - copies*h.stream.Size()
-	h.stream.Trim(needed, (free-rest)/copies)
+	if h.stream.Trim(needed, (free-rest)/copies) {
+		h.stored.Shrink()
+	}
 	h.free = h.memory.Hold(h.size())
 }
 
@@ -407,9 +405,10 @@ func (h *Hub) copies() int64 {
 // is behind, or was dropped and still writes, holds frames that the stream may no longer hold.
 func (h *Hub) size() int64 {
 	size := h.copies()*h.stream.Size() + h.pending.Held()
-	size += min(h.leaving.Load()*stream.JoinLimit, int64(h.stream.Start().Bytes-h.leftAt))
+	queue := max(stream.JoinLimit, h.pace.Longest())
+	size += min(h.leaving.Load()*queue, int64(h.stream.Start().Bytes-h.leftAt))
 	if len(h.connections) > 0 && h.pace.Behind(h.stream.End().Lines) {
-		size += queues
+		size += 2 * queue // in a queue and in a write
 	}
 	return size
 }

@@ -72,7 +72,7 @@ type room struct {
 }
 
 // openChat restores the rooms in cfg.state and starts their Hubs. The caller must call run. An error is about the
-// state directory, or that of ctx, and leaves the directory as it was found.
+// state directory, or that of ctx. After it the directory has everything that can be read.
 func openChat(ctx context.Context, cfg config) (*chat, error) {
 	c := &chat{cfg: cfg, shared: newShared(&cfg), rooms: make(map[string]*room), empty: list.New()}
 	seen, relayState := make(once.Marks), []byte(nil)

@@ -23,6 +23,9 @@ import (
 )
 
 const (
+	// maxHeaders is the number of headers that a request may have. A browser sends 10 to 20, and proxies add some.
+	maxHeaders = 100
+
 	// handshakeTime is about the processor time of a TLS handshake, and rsaTime that of a signature with an RSA key of
 	// 2,048 bits. (Go 1.26, AMD EPYC)
 	handshakeTime = 250 * time.Microsecond
@@ -36,7 +39,7 @@ var errHandshakes = errors.New("too many handshakes")
 func newServer(c *chat) *http.Server {
 	limit := connlimit.New(c.cfg.httpConns())
 	server := &http.Server{
-		Handler:        securityHeaders(endAfterBody(cleanPaths(newMux(c)))),
+		Handler:        securityHeaders(checkHead(cleanPaths(newMux(c)))),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
@@ -102,11 +105,17 @@ func transport(conn net.Conn) *cpushare.Conn {
 	return conn.(*cpushare.Conn)
 }
 
-// endAfterBody has a connection end after a request with a body, because a proxy may see another end of the request.
-func endAfterBody(next http.Handler) http.Handler {
+// checkHead refuses requests with more than maxHeaders headers, because the server keeps them until the response is
+// written, and has a connection end after a request with a body, because a proxy may see another end of the request.
+func checkHead(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
+		tooMany := len(r.Header) > maxHeaders
+		if tooMany || r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
+		}
+		if tooMany {
+			http.Error(w, "The request has too many headers.", http.StatusRequestHeaderFieldsTooLarge)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})

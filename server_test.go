@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -227,6 +228,20 @@ func TestHeadTooLarge(t *testing.T) {
 		r.Header.Set("Cookie", strings.Repeat("x", size))
 		if got := wstest.RoundTrip(t, r).StatusCode; got != want {
 			t.Errorf("%d bytes: got status %d, want %d", size, got, want)
+		}
+	}
+}
+
+// A request with more than 100 headers is refused, and ends its connection.
+func TestTooManyHeaders(t *testing.T) {
+	c := startChat(t)
+	for headers, want := range map[int]int{100: 200, 101: 431} {
+		r, _ := http.NewRequest("GET", "http://"+c.addr+"/", nil)
+		for n := range headers - 2 { // beside Accept-Encoding and User-Agent of Go's client
+			r.Header.Set(fmt.Sprint("X-", n), "x")
+		}
+		if got := wstest.RoundTrip(t, r); got.StatusCode != want || got.Close != (want == 431) {
+			t.Errorf("%d headers: got status %d, close %v; want %d", headers, got.StatusCode, got.Close, want)
 		}
 	}
 }

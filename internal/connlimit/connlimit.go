@@ -1,7 +1,7 @@
 // Package connlimit limits how many connections an HTTP server has, WebSockets not included.
 //
-// Anybody can open many connections, and each takes a descriptor and memory: most while the head of a request
-// arrives, and less while the response is written. So there are two limits. At a limit a new connection waits until
+// Anybody can open many connections. Each takes a descriptor, and memory, most of it while the head of a request
+// arrives. So there is a limit of those that wait for a head, and one of all. At a limit a new connection waits until
 // another one ends, and the oldest one is closed when it has had some time. Below the limits nothing is closed.
 // After a restart all clients come at once, and each of them gets that time for its handshake.
 package connlimit
@@ -55,8 +55,8 @@ func New(heads, all int) *Limit {
 }
 
 // Changed notes that a connection has changed its state. A connection that was hijacked or closed no longer
-// counts. Any goroutine may call it. It closes connections while it holds the lock. At a limit it blocks for a new
-// connection, so that the server accepts no others. Only one goroutine may call it for new connections.
+// counts. Any goroutine may call it. It closes connections while it holds the lock. For a new connection it blocks
+// while the server is at a limit, so that the server accepts no other. Only one goroutine may call it for new ones.
 func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type Conn struct {
 	share  *Share
 	unpaid time.Duration // work since the last turn; negative while the peer may begin
 	turned time.Duration // when the last turn began, since share.began
+	closed atomic.Bool
 }
 
 // Conn returns a Conn on a new connection.
@@ -27,6 +29,12 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 	n, err = c.Conn.Read(b)
 	c.unpaid += readPrice + time.Duration(n)*bytePrice
 	return n, err
+}
+
+// Close closes the connection. A peer that waits for its turn need not wait for more than 0.25 s.
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
 }
 
 // CloseWrite closes the writing half of the connection, if it can be closed alone.
@@ -55,8 +63,8 @@ func (c *Conn) Frame(ping bool) {
 // Frames notes that n of the bytes that were read belong to frames, and cost less than others.
 func (c *Conn) Frames(n int) { c.unpaid -= time.Duration(n) * (bytePrice - frameBytePrice) }
 
-// takeTurn waits until the peer may go on. A peer that takes turns less than half as often as the wait allows does
-// not wait, so the wait is only for those who flood.
+// takeTurn waits until the peer may go on. A peer whose last turn began more than two waits ago does not wait, so the
+// wait is only for those who flood.
 func (c *Conn) takeTurn() {
 	if c.unpaid < turn {
 		return
@@ -64,8 +72,10 @@ func (c *Conn) takeTurn() {
 	wait, _ := c.share.pay(c.unpaid, math.MaxInt64)
 	now := time.Since(c.share.began)
 	if now-c.turned <= 2*wait {
-		time.Sleep(wait)
 		now += wait
+		for ; wait > 0 && !c.closed.Load(); wait -= nap {
+			time.Sleep(min(wait, nap))
+		}
 	}
 	c.unpaid, c.turned = 0, now
 }

@@ -8,7 +8,6 @@
 package cpushare
 
 import (
-	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -26,12 +25,16 @@ const (
 	// while others flood. A request with a head of 500 bytes costs 80 µs. Heads of more than 2 KB wait.
 	begin = 200 * time.Microsecond
 
-	// tolerance is the wait that a reader need not keep. An idle processor sleeps for at least 1 ms (netpoll in
+	// tolerance is subtracted from each wait. An idle processor sleeps for at least 1 ms (netpoll in
 	// runtime/netpoll_epoll.go), so short waits would leave processors idle below the share.
 	tolerance = 2 * time.Millisecond
 
-	// maxWait is the longest wait for work that may be refused instead. A longer one would only keep more peers waiting.
+	// maxWait is the longest wait for work that nobody need admit or charge. A longer one would only keep more peers
+	// waiting.
 	maxWait = 250 * time.Millisecond
+
+	// nap is how long a peer that waits sleeps before it looks whether its connection is closed.
+	nap = 250 * time.Millisecond
 )
 
 // The prices are estimates of the processor time for one peer's input. They were measured on an AMD EPYC with
@@ -73,8 +76,9 @@ func (s *Share) pay(work, limit time.Duration) (wait time.Duration, ok bool) {
 	}
 }
 
-// Count counts work, for which the peers that take turns wait longer.
-func (s *Share) Count(work time.Duration) { s.pay(work, math.MaxInt64) }
+// Count charges work that does not wait itself. The peers that take turns wait longer for it, but not for more than
+// 0.25 s.
+func (s *Share) Count(work time.Duration) { s.pay(work, maxWait) }
 
 // Admit waits for the turn of work that nobody has a right to. If that would take more than 0.25 s, it
 // returns false at once instead.

@@ -1,6 +1,7 @@
 package cpushare
 
 import (
+	"math"
 	"net"
 	"runtime"
 	"testing"
@@ -134,6 +135,48 @@ func TestCount(t *testing.T) {
 		}
 		if got := flood(s, 1, time.Second, ping)[0]; got < 54_000 || got > 59_000 {
 			t.Errorf("got %d pings in a second, want some 56,600", got)
+		}
+	})
+}
+
+// What was charged, however much, makes a peer wait for 0.25 s at most.
+func TestCountIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		for range 100 {
+			s.Count(10 * time.Millisecond)
+		}
+		began := time.Now()
+		flood(s, 1, time.Millisecond, ping)
+		if waited := time.Since(began); waited < 200*time.Millisecond || waited > 260*time.Millisecond {
+			t.Errorf("waited for %v, want 0.25 s", waited)
+		}
+	})
+}
+
+// A peer that waits for a turn that is far away stops waiting 0.25 s after its connection was closed.
+func TestCloseWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		s.pay(time.Hour, math.MaxInt64)
+		client, server := net.Pipe()
+		defer client.Close()
+		c := s.Conn(server)
+		began, ended := time.Now(), make(chan error)
+		go func() {
+			for range 100 {
+				c.Frame(true)
+			}
+			_, err := c.Read(make([]byte, 1))
+			ended <- err
+		}()
+		time.Sleep(10 * time.Second)
+		c.Close()
+		if err := <-ended; err == nil {
+			t.Error("read from a closed connection")
+		}
+		if waited := time.Since(began) - 10*time.Second; waited > 250*time.Millisecond {
+			t.Errorf("waited for %v after Close, want at most 0.25 s", waited)
 		}
 	})
 }

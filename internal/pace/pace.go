@@ -142,7 +142,7 @@ type Pace struct {
 	survey    Survey        // the last look at all connections; Changed keeps it up to date
 	lagged    bool          // the last look found a connection lagging
 	fannedOut time.Time     // when the last fan-out ended
-	written   time.Time     // when it can have been written
+	written   time.Time     // when it has probably been written
 	longest   int64         // bytes of the longest frame so far
 	sent      int           // bytes of the frames since the last fan-out
 }
@@ -169,6 +169,9 @@ func (p *Pace) Sent(size int) {
 	p.sent += size
 }
 
+// Longest returns the number of bytes of the longest frame so far.
+func (p *Pace) Longest() int64 { return p.longest }
+
 // SetSurvey replaces the Survey of the last look.
 func (p *Pace) SetSurvey(s Survey) { p.survey, p.lagged = s, s.lagging > 0 }
 
@@ -184,9 +187,9 @@ func (p *Pace) Changed(before, after int64) {
 	}
 }
 
-// FannedOut notes that a fan-out to this number of connections has ended. If other rooms are flooded, each of them may
-// flush before the next fan-out of this room. A room with small flushes does not wait for the whole of longer ones.
-// It takes as much of the processors as any other room. FannedOut returns about the processor time of the flush and
+// FannedOut notes that a fan-out to this number of connections has ended. If two or more rooms are flooded, this one
+// rests long enough for each of them to flush once, but not for the whole of flushes that are longer than its own. So
+// each takes as much of the processors as any other. FannedOut returns about the processor time of the flush and
 // its writes if two rooms are flooded, and otherwise 0.
 func (p *Pace) FannedOut(now time.Time, connections int) (work time.Duration) {
 	n := time.Duration(connections)

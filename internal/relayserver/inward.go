@@ -255,11 +255,10 @@ type roomBacklog struct {
 	skipped map[string]Part // the last part of each origin that is no longer held, without its text
 }
 
-// add adds a part to its room. It stops holding parts that were said before began, in milliseconds since 1970,
-// while the room has history lines without them. The room would drop these at once. Lines since began are all
-// held, because somebody may have been here. If the backlog has more than maxBacklog bytes, the room of part
-// gets less history, and even lacks lines since began. add returns the number of these, and drops a part of one
-// room too many.
+// add adds a part to its room. It drops the oldest parts of the room that were said before began, in milliseconds
+// since 1970, while the others have history lines, because the room itself would drop them. Beyond maxBacklog it drops
+// the oldest parts anyway. add returns the number of lines since began that it drops, because somebody may have been
+// here. It drops a part of one room too many.
 func (b *backlog) add(part Part, history uint64, began int64) (lost uint64) {
 	room := b.rooms[part.Room]
 	if room == nil {
@@ -269,6 +268,7 @@ func (b *backlog) add(part Part, history uint64, began int64) (lost uint64) {
 		room = &roomBacklog{skipped: make(map[string]Part)}
 		b.rooms[part.Room] = room
 	}
+	part.Text = bytes.Clone(part.Text) // and not the rest of its segment
 	room.held = append(room.held, part)
 	room.lines += part.Count
 	b.size += len(part.Text) + partCost

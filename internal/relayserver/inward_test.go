@@ -259,6 +259,12 @@ func TestBacklogMemory(t *testing.T) {
 	if lost < 900_000 {
 		t.Errorf("got %d lines lost, want the others", lost)
 	}
+	message := []byte("said")
+	b.add(Part{Room: "", Origin: "a", First: 1, Count: 1, Text: message}, 256, 1)
+	copy(message, "gone") // a part must not keep the message that it is cut from in memory
+	if got := b.take(); len(got) != 1 || string(got[0].Text) != "said" {
+		t.Errorf("got %v, want a copy of the text", got)
+	}
 }
 
 // A backlog is delivered at its end. Without an end, the cursor stays and the relay sends it again. Old lines

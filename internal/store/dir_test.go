@@ -564,10 +564,11 @@ func TestInterruptedStart(t *testing.T) {
 	live := stream.New(10)
 	add(live, "hello")
 	s.Room("x", false).Finish(live.Since)
+	s.Room("y", false).Finish(live.Since)
 	s.Close([]byte("relay"))
 
 	ctx, stop := context.WithCancel(t.Context())
-	s, err := Open(ctx, path, options)
+	s, err := Open(ctx, path, Options{History: 100, MaxRooms: 1, FileLimit: 1 << 20})
 	must(t, err)
 	file, err := os.Open(s.dir.file("x"))
 	must(t, err)
@@ -590,8 +591,8 @@ func TestInterruptedStart(t *testing.T) {
 	if relay, err := s.TakeRelay(); err != nil || string(relay) != "relay" || !s.dir.runs.complete {
 		t.Errorf("took %q, %v, complete %v from the next start; want all", relay, err, s.dir.runs.complete)
 	}
-	if got := readAll(t, s); got["x"].End != 1 {
-		t.Errorf("got %v from the next start, want the line", got)
+	if got := readAll(t, s); got["x"].End != 1 || got["y"].End != 1 {
+		t.Errorf("got %v from the next start, want the line in both rooms", got)
 	}
 }
 

@@ -36,9 +36,12 @@ const writeRest = 3
 // description of each part.
 const relayLimit = 65 << 20
 
-// never is the value of Room.stored if the file has not what the next start needs: after a write that failed,
-// and for a room that was restored after a crash.
-const never = -1
+// never is the value of Room.stored if the file, or what is known of it, must be replaced: after a write that failed,
+// after Shrink, and for a room that was restored after a crash. writing is its value during a write.
+const (
+	never   = -1
+	writing = -2
+)
 
 // Store is an open directory with the records of rooms. A nil Store stores nothing: all its methods do
 // nothing.
@@ -69,7 +72,7 @@ type Room struct {
 	end      context.CancelFunc
 
 	// Any goroutine.
-	stored atomic.Int64 // number of lines in the stream when it was last written, at first 0; or never
+	stored atomic.Int64 // number of lines in the stream when it was last written, at first 0; or never, or writing
 
 	// Guarded by store.mu.
 	waiting bool // the room is in store.due
@@ -154,11 +157,15 @@ func (s *Store) Read(valid func(room string) bool) (iter.Seq2[string, stream.Rec
 				return
 			}
 			if surplus[fileOf(room)] {
-				if err := s.dir.remove(fileOf(room)); err != nil {
-					slog.Warn("a file in -state can't be removed", "err", err)
-				}
-			} else if r, ok := s.load(room); ok && !yield(room, r) {
+				continue
+			}
+			if r, ok := s.load(room); ok && !yield(room, r) {
 				return
+			}
+		}
+		for file := range surplus {
+			if err := s.dir.remove(file); err != nil {
+				slog.Warn("a file in -state can't be removed", "err", err)
 			}
 		}
 		if err := s.dir.removeDamaged(); err != nil {
@@ -266,6 +273,14 @@ func (r *Room) Offer(end uint64) {
 	}
 }
 
+// Shrink notes that the stream has dropped lines of its history to save memory. The next write drops them, too. Only the
+// room's Hub calls it.
+func (r *Room) Shrink() {
+	if r != nil {
+		r.stored.Store(never)
+	}
+}
+
 // Requests returns the channel on which the store asks the room's Hub for lines. It is nil if r is nil.
 func (r *Room) Requests() <-chan Request {
 	if r == nil {
@@ -355,13 +370,15 @@ func (s *Store) write(r *Room, rest func(since uint64) (stream.Record, bool)) (o
 	if !ok || !r.Lacks(record.End) {
 		return ok
 	}
-	r.stored.Store(never) // after any error the next write replaces the file
+	r.stored.Store(writing)
 	err := s.dir.append(r.name, record, since == 0)
 	if errors.Is(err, errGap) {
 		return s.write(r, rest) // the first write after a restart
 	}
 	if err == nil {
-		r.stored.Store(int64(record.End))
+		r.stored.CompareAndSwap(writing, int64(record.End)) // unless the stream has shrunk meanwhile
+	} else {
+		r.stored.Store(never)
 	}
 	s.noteResult(r, err)
 	return err == nil

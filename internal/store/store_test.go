@@ -526,6 +526,35 @@ func TestIncompleteClose(t *testing.T) {
 	}
 }
 
+// Lines that a stream drops to save memory are dropped by the store, too, also if nobody says anything afterwards.
+func TestShrink(t *testing.T) {
+	s, live := open(t, t.TempDir()), stream.New(100)
+	for range 100 {
+		add(live, strings.Repeat("x", 1000))
+	}
+	r := s.Room("x", false)
+	rest := func(since uint64) (stream.Record, bool) { return live.Since(since), true }
+	s.write(r, rest)
+	if !live.Trim(live.End().Lines, 10_000) {
+		t.Fatal("the stream drops nothing")
+	}
+	r.Shrink()
+	if !r.Lacks(live.End().Lines) {
+		t.Error("the store lacks nothing after the stream has shrunk, so it is not asked to write")
+	}
+	s.write(r, func(since uint64) (stream.Record, bool) {
+		defer r.Shrink() // meanwhile
+		return rest(since)
+	})
+	if got := len(s.dir.written["x"].Frames); got > 10 {
+		t.Errorf("the store keeps %d lines of 1,000 bytes, want those of 10,000 bytes", got)
+	}
+	s.write(r, rest)
+	if r.Lacks(live.End().Lines) {
+		t.Error("the store lacks lines after the last write")
+	}
+}
+
 // A nil Store and a nil Room do nothing, and never block.
 func TestNil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -537,6 +566,7 @@ func TestNil(t *testing.T) {
 		}
 		r := s.Room("lobby", false)
 		r.Offer(1)
+		r.Shrink()
 		r.End()
 		r.Finish(nil)
 		if r != nil || r.Requests() != nil || r.Lacks(1) {

@@ -155,14 +155,16 @@ func (s *Stream) start(i int) Position {
 }
 
 // Trim drops the frames that lie before the history and before the line needed. While the stream has more than most
-// bytes, it drops frames of the history, too.
-func (s *Stream) Trim(needed uint64, most int64) {
+// bytes, it drops frames of the history, too, and then returns true.
+func (s *Stream) Trim(needed uint64, most int64) (cut bool) {
 	start := s.historyStart()
 	for len(s.entries) > 0 && s.start(1).Lines <= needed && (s.start(1).Lines <= start || s.Size() > most) {
+		cut = cut || s.start(1).Lines > start
 		s.memory -= s.entries[0].Frame.memory()
 		s.entries[0] = Entry{} // lets the frame be collected before the array is
 		s.entries = s.entries[1:]
 	}
+	return cut
 }
 
 // memory returns about the number of bytes that f takes in a stream.
