@@ -154,6 +154,7 @@ type Conn struct {
 // newConn returns a Conn of hub on socket, which a clientListener has accepted. leave must release the room, and is
 // called once.
 func newConn(hub *Hub, socket net.Conn, leave func()) *Conn {
+	transport(socket).Frames(0)
 	return &Conn{
 		hub:       hub,
 		socket:    socket,

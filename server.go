@@ -148,13 +148,14 @@ var slashes = regexp.MustCompile(`//+`)
 // cleanPaths answers all requests whose paths ServeMux would redirect to a clean path. It replaces ServeMux's
 // redirects because their addresses begin with a slash, and so leave the path below which a proxy may serve the
 // chat. A path with several slashes in a row, or none at all, is redirected to a relative address. A path with dot
-// segments is not found, because no relative address is sure to stay below the proxy's path. Browsers send none.
+// segments, or with characters that should be escaped, is not found, because no relative address is sure to stay below
+// the proxy's path. No address of the chat has any.
 func cleanPaths(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := r.URL.EscapedPath() // the path that ServeMux cleans
 		segments := strings.Split(asked, "/")
 		switch {
-		case slices.ContainsFunc(segments, isDots):
+		case slices.ContainsFunc(segments, isDots), r.URL.RawPath != "" && r.URL.RawPath != asked: // else the browser sees other segments
 			http.NotFound(w, r)
 		case strings.Contains(asked, "//"), asked == "" && r.Method != http.MethodConnect:
 			up := strings.Repeat("../", max(0, len(segments)-2)) // a browser goes up one segment, even an empty one, with each

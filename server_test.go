@@ -133,6 +133,9 @@ func TestRedirects(t *testing.T) {
 		{"/x/..", "/x/..", 404},
 		{"/x/.", "/x/.", 404},
 		{"/%2e/x/", "/%2e/x/", 404},
+		{"/%2f%2flogout|?all=1", "/%2f%2flogout|?all=1", 404}, // net/url would see four segments, and browsers see one
+		{"/%2fx|", "/%2fx|", 404},
+		{"/x|//", "/x|//", 404},
 		{"/%2E%2e/x/", "/%2E%2e/x/", 404},
 		{"/%2f%2fevil.example/", "/%2f%2fevil.example/", 404},
 		{"//evil.example/", "/evil.example/", 404},

@@ -3,7 +3,8 @@
 // Anybody can open many connections. Each takes a descriptor, and memory, most of it while the head of a request
 // arrives. So there is a limit of those that wait for a head, and one of all. At a limit a new connection waits until
 // another one ends, and the oldest one is closed when it has had some time. Below the limits nothing is closed.
-// After a restart all clients come at once, and each of them gets that time for its handshake.
+// After a restart all clients come at once, and each of them gets that time for its handshake. A browser that fetches
+// one file after the other gets it between two files.
 package connlimit
 
 import (
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	// headTime is how long the first head of a connection may take while new connections wait.
+	// headTime is how long a connection may wait for a head, while new connections wait.
 	headTime = 500 * time.Millisecond
 
 	// responseTime is how long a response may take while new connections wait.
@@ -33,11 +34,10 @@ type Limit struct {
 	fewer sync.Cond // signals that a new connection should look again
 
 	// Guarded by mu. In each list the connection that has been there for longest is first.
-	fresh  list.List                  // of counted, without a request so far
-	idle   list.List                  // of counted, after a request
-	active list.List                  // of counted, with a request in progress
-	elems  map[net.Conn]*list.Element // in one of the lists
-	shut   bool
+	waiting list.List                  // of counted, for the head of a request
+	active  list.List                  // of counted, with a request in progress
+	elems   map[net.Conn]*list.Element // in one of the lists
+	shut    bool
 }
 
 // counted is a connection in one of the lists.
@@ -45,6 +45,7 @@ type counted struct {
 	conn  net.Conn
 	since time.Time // in this list
 	list  *list.List
+	idle  bool // waits, after a request
 }
 
 // New returns a Limit of all connections, of which at most heads wait for the head of a request.
@@ -68,42 +69,50 @@ func (l *Limit) Changed(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		l.makePlaceLocked()
-		l.addLocked(conn, &l.fresh)
+		l.addLocked(conn, &l.waiting, false)
 	case http.StateActive:
-		l.addLocked(conn, &l.active)
+		l.addLocked(conn, &l.active, false)
 	case http.StateIdle:
-		l.addLocked(conn, &l.idle)
-		if l.shut || l.fresh.Len()+l.idle.Len() > l.heads {
-			l.closeLocked(l.idle.Front())
+		l.addLocked(conn, &l.waiting, true)
+		if l.shut {
+			l.closeLocked(l.elems[conn])
+		} else if first := l.waiting.Front(); l.waiting.Len() > l.heads && left(first, headTime) <= 0 {
+			l.closeLocked(first)
 		}
 	}
 }
 
-// makePlaceLocked waits until there is a place for a new connection. An idle connection gives it its place at once.
+// makePlaceLocked waits until there is a place for a new connection.
 func (l *Limit) makePlaceLocked() {
 	for !l.shut {
-		heads := l.fresh.Len()+l.idle.Len() >= l.heads
+		heads := l.waiting.Len() >= l.heads
 		if !heads && len(l.elems) < l.all {
 			return
 		}
-		oldest, allowed := l.idle.Front(), time.Duration(0)
-		if oldest == nil && heads {
-			oldest, allowed = l.fresh.Front(), headTime
-		} else if oldest == nil {
-			oldest, allowed = l.active.Front(), responseTime
+		oldest, wait := l.waiting.Front(), left(l.waiting.Front(), headTime)
+		if first := l.active.Front(); !heads && left(first, responseTime) < wait {
+			oldest, wait = first, left(first, responseTime)
 		}
-		if left := allowed - time.Since(oldest.Value.(counted).since); left > 0 {
-			timer := time.AfterFunc(left, func() {
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				l.fewer.Signal()
-			})
-			l.fewer.Wait()
-			timer.Stop()
-		} else {
+		if wait <= 0 {
 			l.closeLocked(oldest)
+			continue
 		}
+		timer := time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.fewer.Signal()
+		})
+		l.fewer.Wait()
+		timer.Stop()
 	}
+}
+
+// left returns how much of the allowed time a connection has left, or an hour if there is no connection.
+func left(elem *list.Element, allowed time.Duration) time.Duration {
+	if elem == nil {
+		return time.Hour
+	}
+	return allowed - time.Since(elem.Value.(counted).since)
 }
 
 // Shut closes idle connections, and from then on each one that becomes idle. Wait later it closes the others. It is
@@ -114,19 +123,18 @@ func (l *Limit) Shut(wait time.Duration) {
 	defer l.mu.Unlock()
 	l.shut = true
 	l.fewer.Signal()
-	l.closeAllLocked(&l.idle)
+	for _, elem := range l.elems {
+		if elem.Value.(counted).idle {
+			l.closeLocked(elem)
+		}
+	}
 	time.AfterFunc(wait, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.closeAllLocked(&l.fresh)
-		l.closeAllLocked(&l.active)
+		for _, elem := range l.elems {
+			l.closeLocked(elem)
+		}
 	})
-}
-
-func (l *Limit) closeAllLocked(conns *list.List) {
-	for conns.Len() > 0 {
-		l.closeLocked(conns.Front())
-	}
 }
 
 func (l *Limit) closeLocked(elem *list.Element) {
@@ -134,8 +142,8 @@ func (l *Limit) closeLocked(elem *list.Element) {
 	elem.Value.(counted).conn.Close()
 }
 
-func (l *Limit) addLocked(conn net.Conn, to *list.List) {
-	l.elems[conn] = to.PushBack(counted{conn, time.Now(), to})
+func (l *Limit) addLocked(conn net.Conn, to *list.List, idle bool) {
+	l.elems[conn] = to.PushBack(counted{conn, time.Now(), to, idle})
 }
 
 func (l *Limit) removeLocked(elem *list.Element) {

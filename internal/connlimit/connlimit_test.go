@@ -30,9 +30,9 @@ func closed(conns []*conn) (all []int) {
 	return all
 }
 
-// Up to 3 connections may wait for the head of a request, and there may be 5. At a limit a new one takes the place of
-// an idle one at once. Otherwise it waits until another one ends, until the oldest one without a request is 0.5 s old,
-// or until the oldest one with a request has had it for 2 s.
+// Up to 3 connections may wait for the head of a request, and there may be 5. At a limit a new one waits until another
+// one ends, until the oldest that waits for a head has done so for 0.5 s, or until the oldest request has taken 2 s. A
+// connection that becomes idle may make one more that waits for a head, if each of them has its time.
 func TestLimit(t *testing.T) {
 	type change struct {
 		conn  int
@@ -55,15 +55,15 @@ func TestLimit(t *testing.T) {
 		{"few", []change{{0, isNew}, {1, isNew}}, nil, 0, nil},
 		{"few that wait for a head", append(begin(0, 1), change{2, isNew}, change{3, isNew}), nil, 0, nil},
 		{"three without a request", []change{{0, isNew}, {1, isNew}, {2, isNew}}, nil, second / 2, []int{0}},
-		{"one of them is idle", []change{{0, isNew}, {1, isNew}, {1, active}, {1, idle}, {2, isNew}}, nil, 0, []int{1}},
-		{"a fourth becomes idle", []change{{0, isNew}, {0, active}, {1, isNew}, {2, isNew}, {3, isNew}, {0, idle}}, []change{{1, gone}}, second / 10, []int{0}},
+		{"one of them is idle", []change{{1, isNew}, {1, active}, {1, idle}, {0, isNew}, {2, isNew}}, nil, second / 2, []int{1}},
+		{"a fourth becomes idle", []change{{0, isNew}, {0, active}, {1, isNew}, {2, isNew}, {3, isNew}, {0, idle}}, nil, second / 2, []int{1, 2}},
+		{"a fourth has become idle, and two end", []change{{0, isNew}, {0, active}, {1, isNew}, {2, isNew}, {3, isNew}, {0, idle}}, []change{{1, gone}, {2, gone}}, second / 10, nil},
 		{"one sends its request", []change{{0, isNew}, {1, isNew}, {2, isNew}}, []change{{1, active}}, second / 10, nil},
 		{"one is hijacked", append(begin(0, 1, 2, 3), change{4, isNew}), []change{{0, hijacked}}, second / 10, nil},
 		{"one closes", []change{{0, isNew}, {1, isNew}, {2, isNew}}, []change{{1, gone}}, second / 10, nil},
 		{"five requests in progress", begin(0, 1, 2, 3, 4), nil, 2 * second, []int{0}},
-		{"four, and one idle", append(begin(0, 1, 2, 3, 4), change{3, idle}), nil, 0, []int{3}},
-		{"four, and one without a request", append(begin(0, 1, 2, 3), change{4, isNew}), nil, 2 * second, []int{0}},
-		{"one that was closed here counts no more", []change{{0, isNew}, {0, active}, {0, idle}, {1, isNew}, {2, isNew}, {3, isNew}, {0, active}, {0, gone}, {3, gone}}, nil, 0, []int{0}},
+		{"four, and one idle", append(begin(0, 1, 2, 3, 4), change{3, idle}), nil, second / 2, []int{3}},
+		{"four, and one without a request", append(begin(0, 1, 2, 3), change{4, isNew}), nil, second / 2, []int{4}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -134,4 +134,32 @@ func TestShut(t *testing.T) {
 	if l.Shut(time.Hour); !conns[0].closed.Load() || conns[1].closed.Load() {
 		t.Errorf("closed %v, want 0", closed(conns))
 	}
+}
+
+// A connection that was closed here no longer counts, whatever the server reports of it afterwards. Beyond the limit of
+// those that wait for a head, one that becomes idle has the oldest closed if that has had its 0.5 s.
+func TestClosedHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, conns := New(1, 5), []*conn{{}, {}, {}}
+		l.Changed(conns[0], isNew)
+		time.Sleep(500 * time.Millisecond)
+		l.Changed(conns[1], isNew)
+		l.Changed(conns[0], active)
+		l.Changed(conns[0], gone)
+		if got := closed(conns); !slices.Equal(got, []int{0}) || len(l.elems) != 1 {
+			t.Errorf("closed %v, %d count; want 0, and 1", got, len(l.elems))
+		}
+		l.Changed(conns[1], active)
+		l.Changed(conns[2], isNew)
+		l.Changed(conns[1], idle)
+		if got := closed(conns); !slices.Equal(got, []int{0}) {
+			t.Errorf("closed %v, want 0", got)
+		}
+		time.Sleep(500 * time.Millisecond)
+		l.Changed(conns[1], active)
+		l.Changed(conns[1], idle)
+		if got := closed(conns); !slices.Equal(got, []int{0, 2}) {
+			t.Errorf("closed %v, want 0 and 2", got)
+		}
+	})
 }

@@ -2,7 +2,6 @@ package cpushare
 
 import (
 	"errors"
-	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -16,18 +15,30 @@ type Conn struct {
 	unpaid time.Duration // work since the last turn; negative while the peer may begin
 	turned time.Duration // when the last turn began, since share.began
 	closed atomic.Bool
+
+	// For a WebSocket.
+	framed bool // Frames was called
+	unread int  // bytes since then, of which no frame has come
 }
+
+// errNoFrames ends a connection.
+var errNoFrames = errors.New("too many bytes without a frame")
 
 // Conn returns a Conn on a new connection.
 func (s *Share) Conn(conn net.Conn) *Conn {
 	return &Conn{Conn: conn, share: s, unpaid: -begin, turned: time.Since(s.began)}
 }
 
-// Read waits for the peer's turn, and reads.
+// Read waits for the peer's turn, and reads. On a WebSocket it fails if so many bytes were read since the last frames
+// that they can't be TLS records. crypto/tls would hold up to 256 KiB of a handshake message that never ends.
 func (c *Conn) Read(b []byte) (n int, err error) {
+	if c.framed && c.unread > maxUnread {
+		return 0, errNoFrames
+	}
 	c.takeTurn()
 	n, err = c.Conn.Read(b)
 	c.unpaid += readPrice + time.Duration(n)*bytePrice
+	c.unread += n
 	return n, err
 }
 
@@ -60,8 +71,12 @@ func (c *Conn) Frame(ping bool) {
 	c.takeTurn()
 }
 
-// Frames notes that n of the bytes that were read belong to frames, and cost less than others.
-func (c *Conn) Frames(n int) { c.unpaid -= time.Duration(n) * (bytePrice - frameBytePrice) }
+// Frames notes that n of the bytes that were read belong to frames, and cost less than others. With n = 0 it notes that
+// frames come from now on.
+func (c *Conn) Frames(n int) {
+	c.unpaid -= time.Duration(n) * (bytePrice - frameBytePrice)
+	c.framed, c.unread = true, 0
+}
 
 // takeTurn waits until the peer may go on. A peer whose last turn began more than two waits ago does not wait, so the
 // wait is only for those who flood.
@@ -69,7 +84,10 @@ func (c *Conn) takeTurn() {
 	if c.unpaid < turn {
 		return
 	}
-	wait, _ := c.share.pay(c.unpaid, math.MaxInt64)
+	wait, ok := c.share.pay(c.unpaid, maxTurnWait)
+	if !ok {
+		wait = maxTurnWait
+	}
 	now := time.Since(c.share.began)
 	if now-c.turned <= 2*wait {
 		now += wait

@@ -33,8 +33,16 @@ const (
 	// waiting.
 	maxWait = 250 * time.Millisecond
 
+	// maxTurnWait is the longest wait for a turn. More than 6,000 peers that flood would wait longer, and get more than
+	// the share instead, because otherwise a peer that says ten lines a second would wait, too.
+	maxTurnWait = time.Second
+
 	// nap is how long a peer that waits sleeps before it looks whether its connection is closed.
 	nap = 250 * time.Millisecond
+
+	// maxUnread is the number of bytes of a WebSocket that may come without a frame. A TLS record has up to 16,645
+	// (RFC 8446, section 5.2, and its header), and crypto/tls may have read a part of the next one.
+	maxUnread = 40 << 10
 )
 
 // The prices are estimates of the processor time for one peer's input. They were measured on an AMD EPYC with

@@ -158,7 +158,7 @@ func TestCountIsBounded(t *testing.T) {
 func TestCloseWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New()
-		s.pay(time.Hour, math.MaxInt64)
+		s.pay(time.Second, math.MaxInt64)
 		client, server := net.Pipe()
 		defer client.Close()
 		c := s.Conn(server)
@@ -170,13 +170,58 @@ func TestCloseWhileWaiting(t *testing.T) {
 			_, err := c.Read(make([]byte, 1))
 			ended <- err
 		}()
-		time.Sleep(10 * time.Second)
+		time.Sleep(100 * time.Millisecond)
 		c.Close()
 		if err := <-ended; err == nil {
 			t.Error("read from a closed connection")
 		}
-		if waited := time.Since(began) - 10*time.Second; waited > 250*time.Millisecond {
-			t.Errorf("waited for %v after Close, want at most 0.25 s", waited)
+		if waited := time.Since(began); waited != 250*time.Millisecond {
+			t.Errorf("waited for %v, want 0.25 s", waited)
+		}
+	})
+}
+
+// However many peers flood, none waits for more than a second.
+func TestLongestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New()
+		for range 100_000 {
+			s.pay(100*time.Microsecond, maxTurnWait)
+		}
+		began := time.Now()
+		flood(s, 1, time.Millisecond, ping)
+		if waited := time.Since(began); waited < 900*time.Millisecond || waited > time.Second {
+			t.Errorf("waited for %v, want 1 s", waited)
+		}
+	})
+}
+
+// A WebSocket on which 40 KiB come without a frame fails, whether there were frames before or not. A request may have
+// more.
+func TestNoFrames(t *testing.T) {
+	read := func(c *Conn, bytes int) (err error) {
+		for ; bytes > 0 && err == nil; bytes -= 1024 {
+			_, err = c.Read(make([]byte, 1024))
+		}
+		return err
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c := New().Conn(source{})
+		if err := read(c, 300<<10); err != nil {
+			t.Errorf("a request: got %v, want no error", err)
+		}
+		c.Frames(0)
+		for range 5 {
+			if err := read(c, 20<<10); err != nil {
+				t.Errorf("20 KiB with frames: got %v, want no error", err)
+			}
+			c.Frames(10)
+		}
+		if err := read(c, 39<<10); err != nil {
+			t.Errorf("39 KiB without a frame: got %v, want no error", err)
+		}
+		if err := read(c, 3<<10); err == nil {
+			t.Error("42 KiB without a frame: got no error, want one")
 		}
 	})
 }
