@@ -75,7 +75,7 @@ func TestMemory(t *testing.T) {
 	for _, c := range append(flooders, readers...) {
 		go wstest.Flood(c.Conn, line)
 	}
-	for n, began := 0, time.Now(); time.Since(began) < time.Duration(5*size)*time.Second; n++ {
+	for n, began := 0, time.Now(); time.Since(began) < time.Duration(3*size)*time.Second; n++ {
 		ann.Send(websocket.TextFrame, fmt.Sprint("line ", n))
 		bob.ExpectLines(fmt.Sprint("line ", n))
 		ann.ExpectLines(fmt.Sprint("line ", n))

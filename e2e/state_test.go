@@ -297,7 +297,7 @@ func (h *homecomer) speak(c *wstest.Client, lost chan struct{}) {
 // come back get every line that is left once, and in order.
 func TestKillsInARow(t *testing.T) {
 	t.Parallel()
-	kills := 12
+	kills := 6
 	if wstest.Long() {
 		kills = 150
 	}

@@ -95,7 +95,7 @@ func BenchmarkAppend(b *testing.B) {
 // history, and through restarts, crashes, and appends that were written although they failed.
 func TestAppendsEqualOneStream(t *testing.T) {
 	d := &open(t, t.TempDir()).dir
-	for seed := range map[bool]int{false: 40, true: 1000}[wstest.Long()] {
+	for seed := range map[bool]int{false: 15, true: 1000}[wstest.Long()] {
 		random := rand.New(rand.NewPCG(uint64(seed), 0))
 		histories := []int{0, 1, 2, 3, 10, 100}
 		history := histories[random.IntN(len(histories))]
