@@ -109,7 +109,11 @@ func transport(conn net.Conn) *cpushare.Conn {
 // written, and has a connection end after a request with a body, because a proxy may see another end of the request.
 func checkHead(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		tooMany := len(r.Header) > maxHeaders
+		headers := 0
+		for _, values := range r.Header {
+			headers += len(values)
+		}
+		tooMany := headers > maxHeaders
 		if tooMany || r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")
 		}
