@@ -256,6 +256,7 @@ func (c *Conn) forward(messages *ws.Reader) error {
 	if len(text) == 0 {
 		return err
 	}
+	c.transport.Messages()
 	select {
 	case c.hub.broadcast <- connFrame{c, stream.TextFrame(text)}:
 		return err

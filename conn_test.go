@@ -473,7 +473,7 @@ func TestEveryFrameHasItsPrice(t *testing.T) {
 		"long pongs":            {"", 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
 		"pings":                 {"", 6_000, wstest.Frame(0x89, "")},
 		"empty fragments":       {string(wstest.Frame(0x01, "")), 20_000, wstest.Frame(0x00, "")},
-		"lines":                 {"", 20_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
+		"lines":                 {"", 10_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
 		"bytes after a refusal": {string(wstest.Frame(0x82, "binary")), 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
 	} {
 		t.Run(name, func(t *testing.T) {

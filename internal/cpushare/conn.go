@@ -8,7 +8,7 @@ import (
 )
 
 // Conn is a connection on which the peer takes turns with those of other Conns. Only the goroutine that reads may
-// call Read, Request, Frame and Frames.
+// call Read and the methods that count.
 type Conn struct {
 	net.Conn
 	share  *Share
@@ -70,6 +70,9 @@ func (c *Conn) Frame(ping bool) {
 	}
 	c.takeTurn()
 }
+
+// Messages counts messages that are handed over together, besides their frames.
+func (c *Conn) Messages() { c.unpaid += messagePrice }
 
 // Frames notes that n of the bytes that were read belong to frames, and cost less than others. With n = 0 it notes that
 // frames come from now on.

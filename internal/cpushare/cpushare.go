@@ -53,6 +53,7 @@ const (
 	requestPrice   = 30 * time.Microsecond // a request, without its bytes
 	framePrice     = 300 * time.Nanosecond // a frame of a WebSocket, without its bytes
 	frameBytePrice = 3 * time.Nanosecond   // a byte of a frame
+	messagePrice   = 2 * time.Microsecond  // messages that are handed over together
 	pingPrice      = 5 * time.Microsecond  // the pong for a ping, which passes the Hub and is written alone
 )
 
