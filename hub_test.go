@@ -357,7 +357,8 @@ func TestRoomsShareMemory(t *testing.T) {
 	})
 }
 
-// Lines for peers that leave before they have read them count, so that many of them take no more than the room may hold.
+// Lines for peers that leave before they have read them count. However many leave, they take no more than the room may
+// hold.
 func TestLeavingPeersCount(t *testing.T) {
 	for name, last := range map[string]string{"close frame": string(wstest.Frame(0x88, "")), "refused message": string(wstest.Frame(0x82, "binary"))} {
 		for _, lines := range []int{15, 100} { // 60 KB fit into the queue of a connection, and 400 KB do not

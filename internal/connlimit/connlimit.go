@@ -1,7 +1,7 @@
 // Package connlimit limits how many connections an HTTP server has, WebSockets not included.
 //
 // Anybody can open many connections. Each takes a descriptor, and memory, most of it while the head of a request
-// arrives. So there is a limit of those that wait for a head, and one of all. At a limit a new connection waits until
+// arrives. So one limit is for connections that wait for a head, and one for all. At a limit a new connection waits until
 // another one ends, and the oldest one is closed when it has had some time. Below the limits nothing is closed.
 // After a restart all clients come at once, and each of them gets that time for its handshake. A browser that fetches
 // one file after the other gets it between two files.

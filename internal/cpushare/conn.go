@@ -29,8 +29,8 @@ func (s *Share) Conn(conn net.Conn) *Conn {
 	return &Conn{Conn: conn, share: s, unpaid: -begin, turned: time.Since(s.began)}
 }
 
-// Read waits for the peer's turn, and reads. On a WebSocket it fails if so many bytes were read since the last frames
-// that they can't be TLS records. crypto/tls would hold up to 256 KiB of a handshake message that never ends.
+// Read waits for the peer's turn, and reads. On a WebSocket it fails when more than maxUnread bytes have come without a
+// frame, because crypto/tls would hold up to 256 KiB of a handshake message that never ends.
 func (c *Conn) Read(b []byte) (n int, err error) {
 	if c.framed && c.unread > maxUnread {
 		return 0, errNoFrames

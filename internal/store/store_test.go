@@ -526,7 +526,7 @@ func TestIncompleteClose(t *testing.T) {
 	}
 }
 
-// Lines that a stream drops to save memory are dropped by the store, too, also if nobody says anything afterwards.
+// Lines that a stream drops to save memory are dropped by the store, too, even if nobody says anything afterwards.
 func TestShrink(t *testing.T) {
 	s, live := open(t, t.TempDir()), stream.New(100)
 	for range 100 {
