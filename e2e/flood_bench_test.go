@@ -24,6 +24,7 @@ var floods = map[string]struct{ start, again string }{
 	"pongs":     {"", string(wstest.Frames(10_000, 0x8a, ""))},
 	"pings":     {"", string(wstest.Frames(1000, 0x89, strings.Repeat("x", 125)))},
 	"fragments": {string(wstest.Frame(0x01, "x")), string(wstest.Frames(10_000, 0x00, ""))},
+	"mix":       {"", strings.Repeat(string(wstest.Frame(0x8a, ""))+string(wstest.Frame(0x81, "x")), 5000)},
 	"text-1":    {"", string(wstest.Frames(10_000, 0x81, "x"))},
 	"text-64":   {"", string(wstest.Frames(2000, 0x81, strings.Repeat("x", 64)))},
 	"text-4k":   {"", string(wstest.Frames(30, 0x81, strings.Repeat("x", 4096)))},
@@ -37,7 +38,7 @@ func BenchmarkBesideAFlood(b *testing.B) {
 		kind  string
 		rooms int
 	}{
-		{"none", 0}, {"pongs", 100}, {"pings", 100}, {"fragments", 100}, {"text-1", 100}, {"text-64", 100}, {"text-64", 10}, {"text-64", 1},
+		{"none", 0}, {"pongs", 100}, {"pings", 100}, {"fragments", 100}, {"mix", 100}, {"text-1", 100}, {"text-64", 100}, {"text-64", 10}, {"text-64", 1},
 		{"text-4k", 100}, {"text-4k", 10}, {"requests", 1},
 	} {
 		b.Run(fmt.Sprintf("flood=%s/rooms=%d", flood.kind, flood.rooms), func(b *testing.B) {
