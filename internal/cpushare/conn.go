@@ -8,7 +8,7 @@ import (
 )
 
 // Conn is a connection on which the peer takes turns with those of other Conns. Only the goroutine that reads may
-// call Read and the methods that count.
+// call Read, Request, Frame, Frames and Messages. Any goroutine may call the other methods.
 type Conn struct {
 	net.Conn
 	share  *Share

@@ -4,7 +4,7 @@
 // processors busy, it looks for input every 10 ms (sysmon in runtime/proc.go), and a line that passes four
 // goroutines waits several times. A goroutine whose socket always has data never waits by itself. So the readers of
 // one chat together get a share of the processors. Each of them estimates the work that its peer's input causes,
-// and waits for its turn when all readers together exceed the share.
+// and waits for its turn when all readers together exceed the share. Those who send little do not wait.
 package cpushare
 
 import (
@@ -29,8 +29,8 @@ const (
 	// runtime/netpoll_epoll.go), so short waits would leave processors idle below the share.
 	tolerance = 2 * time.Millisecond
 
-	// maxWait is the longest wait for work that nobody need admit or charge. A longer one would only keep more peers
-	// waiting.
+	// maxWait bounds the waits that Admit and Count cause. Work beyond it is refused, or not charged. A larger value
+	// would only keep more peers waiting.
 	maxWait = 250 * time.Millisecond
 
 	// maxTurnWait is the longest wait for a turn. More than 6,000 peers that flood would wait longer, and get more than
@@ -89,8 +89,8 @@ func (s *Share) pay(work, limit time.Duration) (wait time.Duration, ok bool) {
 // 0.25 s.
 func (s *Share) Count(work time.Duration) { s.pay(work, maxWait) }
 
-// Admit waits for the turn of work that nobody has a right to. If that would take more than 0.25 s, it
-// returns false at once instead.
+// Admit waits until work of a newcomer may begin. If that would take more than 0.25 s, it returns false at once
+// instead, and the work must not begin.
 func (s *Share) Admit(work time.Duration) bool {
 	wait, ok := s.pay(work, maxWait)
 	if ok {

@@ -245,7 +245,7 @@ func TestBelowTheShare(t *testing.T) {
 	})
 }
 
-// Work that nobody has a right to is refused instead of waiting for more than 0.25 s, so that more than 0.3 of the
+// Work of newcomers is refused instead of waiting for more than 0.25 s, so that more than 0.3 of the
 // processors is never admitted.
 func TestAdmit(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))

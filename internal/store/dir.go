@@ -300,7 +300,7 @@ func (d *dir) read(name string, use func(content *io.SectionReader) error) error
 }
 
 // unseal returns the content of file before the seal, or errCorrupt if the seal is not that of the content. It reads
-// the whole file, and so does not begin, or does not go on, when ctx is done.
+// the whole file, or until ctx is done, and then returns the error of ctx.
 func unseal(ctx context.Context, file *os.File) (*io.SectionReader, error) {
 	info, err := file.Stat()
 	if err != nil {
