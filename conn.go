@@ -15,8 +15,10 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/internal/command"
 	"example.com/chat/internal/cpushare"
 	"example.com/chat/internal/delivery"
+	"example.com/chat/internal/event"
 	"example.com/chat/internal/pace"
 	"example.com/chat/internal/pending"
 	"example.com/chat/internal/ratelimit"
@@ -55,7 +57,7 @@ const (
 	maxForwardedFor = 100
 )
 
-// errBinary answers a binary message.
+// errBinary answers a binary message of a client that gets no events.
 var errBinary = &ws.CloseError{Code: ws.CloseUnsupportedData, Reason: "this is a text chat"}
 
 // wsHandler serves the WebSocket address of each room.
@@ -78,7 +80,7 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // closed without a response.
 func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
 	// The limits come first. A browser does not tell its page why a WebSocket was refused, so the page asks
-	// again with a plain GET, which CheckRequest would refuse.
+	// again with a POST, which CheckRequest refuses.
 	room := r.PathValue("room")
 	if refused := h.chat.check(room); refused != nil {
 		return refused
@@ -127,6 +129,7 @@ type Conn struct {
 
 	// Owned by readPump, and by open before the pumps start.
 	limiter *ratelimit.Limiter // limits frames; nil without -rate
+	events  bool               // the client gets events, and may send commands
 
 	// send is the queue of batches to write. Only the Hub sends on it, through out, and only the Hub closes it,
 	// which tells writePump to finish.
@@ -191,8 +194,12 @@ func (c *Conn) open(r *http.Request, in io.Reader, asked join, maxMessage int) (
 	if err != nil {
 		c.unregister(nil)
 		c.skipQueue() // instead of writePump
+		return nil, err
 	}
-	return messages, err
+	if c.events = asked.events; c.events {
+		messages.LimitBinary(command.MaxSize)
+	}
+	return messages, nil
 }
 
 // socketReader reads a Conn's socket for readPump. While the Hub drains, Read returns errGoingAway when the
@@ -267,7 +274,8 @@ func (c *Conn) forward(messages *ws.Reader) error {
 }
 
 // readLines reads a message and, without -rate, others that are buffered. Each becomes a line. Its line breaks
-// become spaces, and '\n' ends it. If err is not nil, text has the lines before the error.
+// become spaces, and '\n' ends it. If err is not nil, text has the lines before the error. A binary message becomes no
+// line. It is the first message, because Ready reports none.
 func (c *Conn) readLines(messages *ws.Reader) (text []byte, err error) {
 	for more := true; more; more = c.limiter == nil && len(text) < pending.Enough && messages.Ready() {
 		start := len(text)
@@ -278,7 +286,7 @@ func (c *Conn) readLines(messages *ws.Reader) (text []byte, err error) {
 			return text, err
 		}
 		if opcode != websocket.TextFrame {
-			return text[:start], errBinary
+			return nil, c.command(text)
 		}
 		spaceLineBreaks(text[start:])
 		text = append(text, '\n')
@@ -365,13 +373,31 @@ func (c *Conn) close() {
 	c.leave()
 }
 
-// pong hands the pong for a ping to the Hub, because only writePump may write. It returns nil.
+// command carries out a binary message of the client, or returns the close frame with which the server refuses it.
+func (c *Conn) command(message []byte) error {
+	if !c.events {
+		return errBinary
+	}
+	c.transport.Command(len(message))
+	asked, err := command.Parse(message)
+	if err == nil && asked.Ping != nil {
+		c.answer(event.Event{Pong: asked.Ping}.Frame())
+	}
+	return err
+}
+
+// pong answers a ping. It returns nil.
 func (c *Conn) pong(payload []byte) error {
+	c.answer(stream.NewFrame(websocket.PongFrame, payload))
+	return nil
+}
+
+// answer hands f to the Hub, because only writePump may write. While c is behind, only the newest answers remain.
+func (c *Conn) answer(f *stream.Frame) {
 	select {
-	case c.hub.pongs <- connFrame{c, stream.NewFrame(websocket.PongFrame, payload)}:
+	case c.hub.answers <- connFrame{c, f}:
 	case <-c.hub.done:
 	}
-	return nil
 }
 
 // writePump writes the frames that the Hub sends. After a failed write it only receives batches until the Hub

@@ -182,29 +182,116 @@ func startLimited(t testing.TB) (addr string) {
 	return startChat(t, with(func(cfg *config) { cfg.maxMessage = rfc6455.Limit })).addr
 }
 
-// A peer that pings without reading gets pongs in order, the last one in any case (RFC 6455, section 5.5.3),
-// and then the line that it said after the pings.
+// A peer that pings without reading, with frames or with commands, gets answers in order, the last one in any case
+// (RFC 6455, section 5.5.3), and then the line that it said after the pings.
 func TestManyPings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const pings = 1000
-		p := startChat(t, inMemory).join("/ws")
-		var frames []byte
-		for n := range pings {
-			frames = append(frames, wstest.Frame(0x89, fmt.Sprint(n))...)
-		}
-		p.Write(append(frames, wstest.Frame(0x81, "and a line")...))
-		synctest.Wait()
-		last := -1
-		for last < pings-1 {
-			opcode, payload, err := p.ReadFrame()
-			n, _ := strconv.Atoi(payload)
-			if opcode != websocket.PongFrame || err != nil || n <= last {
-				t.Fatalf("got %s, %v, behind pong %d of %d", wstest.Show(opcode, payload), err, last, pings)
+	for opcode, form := range map[byte]string{websocket.PingFrame: "%d", websocket.BinaryFrame: `{"ping":%d}`} {
+		synctest.Test(t, func(t *testing.T) {
+			const pings = 1000
+			p := startChat(t, inMemory).join("/ws?events")
+			readEvent(t, p)
+			var frames []byte
+			for n := range pings {
+				frames = append(frames, wstest.Frame(0x80|opcode, fmt.Sprintf(form, n))...)
 			}
-			last = n
+			p.Write(append(frames, wstest.Frame(0x81, "and a line")...))
+			time.Sleep(time.Second)
+			answers, last := 0, -1
+			for ; last < pings-1; answers++ {
+				opcode, payload, err := p.ReadFrame()
+				n, _ := strconv.Atoi(payload)
+				if e, ok := eventIn(t, opcode, payload); ok && e.Pong != nil {
+					n = int(*e.Pong)
+				}
+				if err != nil || n <= last {
+					t.Fatalf("got %s, %v, behind answer %d of %d", wstest.Show(opcode, payload), err, last, pings)
+				}
+				last = n
+			}
+			if err := p.Hear("and a line"); err != nil {
+				t.Error(err)
+			}
+			if answers > 100 {
+				t.Errorf("opcode %d: got %d answers, want few, because most of them are replaced while they wait", opcode, answers)
+			}
+		})
+	}
+}
+
+// A client with ?events may send commands, between its lines, in fragments, and longer than -max-message. A ping is
+// answered at once, with its number and the time. Keys that the server does not know are ignored. Commands are no
+// lines, so a sender does not number them.
+func TestCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startChat(t, inMemory, with(func(cfg *config) { cfg.maxMessage = 12 }))
+		other, p := c.join("/ws"), c.join("/ws?events&sender=ann.0")
+		readEvent(t, p)
+		for _, test := range []struct {
+			frames string
+			pong   float64
+		}{
+			{string(wstest.Frame(0x82, `{"ping":7}`)), 7},
+			{string(wstest.Frame(0x02, `{"pi`)) + string(wstest.Frame(0x89, "")) + string(wstest.Frame(0x80, `ng":-0.5}`)), -0.5},
+			{string(wstest.Frame(0x82, `{"other":"`+strings.Repeat("x", 4096-21)+`","ping":8}`)), 8},
+			{string(wstest.Frame(0x82, `{"other":{}}`)) + string(wstest.Frame(0x82, `{"ping":9}`)), 9},
+		} {
+			time.Sleep(time.Second)
+			began := time.Now()
+			p.Write([]byte(test.frames))
+			opcode, message, err := p.ReadFrame()
+			if opcode == websocket.PongFrame {
+				opcode, message, err = p.ReadFrame()
+			}
+			e, _ := eventIn(t, opcode, message)
+			if err != nil || e.Pong == nil || *e.Pong != test.pong || e.Now != began.UnixMilli() || time.Since(began) > time.Millisecond || e.Page != "" {
+				t.Errorf("%.60q: got %s, %v after %v; want pong %v and the time, at once", test.frames, message, err, time.Since(began), test.pong)
+			}
 		}
-		p.Expect(websocket.TextFrame, "and a line")
+		p.Write(slices.Concat(wstest.Frame(0x81, "one"), wstest.Frame(0x82, "{}"), wstest.Frame(0x81, "two")))
+		other.ExpectLines("one", "two")
+		if acked := readAck(t, p); acked > 2 {
+			t.Errorf("acknowledged %d messages, want at most the two lines", acked)
+		}
 	})
+}
+
+// What is no command is refused, and lines before it are broadcast. Only clients with ?events may send commands, of
+// at most 4 KiB whatever -max-message is. The limit of lines is another one.
+func TestRefusedCommands(t *testing.T) {
+	for _, test := range []struct {
+		target, frames string
+		maxMessage     int
+		code           int
+	}{
+		{"/ws?events", string(wstest.Frame(0x82, "")), 4096, 1007},
+		{"/ws?events", string(wstest.Frame(0x82, "null")), 4096, 1007},
+		{"/ws?events", string(wstest.Frame(0x82, "[]")), 4096, 1007},
+		{"/ws?events", string(wstest.Frame(0x82, `{"ping":"1"}`)), 4096, 1007},
+		{"/ws?events", string(wstest.Frame(0x82, "{\"\xff\":1}")), 4096, 1007},
+		{"/ws?events", string(wstest.Frame(0x82, strings.Repeat(" ", 4097))), 4096, 1009},
+		{"/ws?events", string(wstest.Frame(0x82, strings.Repeat(" ", 4097))), 1 << 20, 1009},
+		{"/ws?events", string(wstest.Frame(0x82, strings.Repeat(" ", 4097))), 12, 1009},
+		{"/ws?events", string(wstest.Frame(0x02, strings.Repeat(" ", 4000))) + string(wstest.Frame(0x80, strings.Repeat(" ", 97))), 4096, 1009},
+		{"/ws?events", string(wstest.Frame(0x81, strings.Repeat("x", 13))), 12, 1009},
+		{"/ws", string(wstest.Frame(0x82, `{"ping":1}`)), 4096, 1003},
+		{"/ws?since", string(wstest.Frame(0x82, `{}`)), 4096, 1003},
+		{"/ws?event", string(wstest.Frame(0x82, ``)), 4096, 1003},
+	} {
+		c := startChat(t, with(func(cfg *config) { cfg.maxMessage = test.maxMessage }))
+		ann, p := c.join("/ws"), c.join(test.target)
+		p.Write(append(wstest.Frame(0x81, "a line"), test.frames...))
+		ann.ExpectLines("a line")
+		for code := 0; code == 0; {
+			opcode, message, err := p.ReadFrame()
+			if code = 0; err != nil || opcode == websocket.CloseFrame {
+				code = wstest.CloseCode(message)
+				if code != test.code {
+					t.Errorf("%s, %.60q: got close code %d, %v; want %d", test.target, test.frames, code, err, test.code)
+				}
+			}
+		}
+		c.stop()
+	}
 }
 
 // Lines before a broken frame are broadcast, and those after it are not.
@@ -433,12 +520,13 @@ func TestRateCountsFrames(t *testing.T) {
 		"pongs":               string(wstest.Frames(100, 0x8a, "pong")),
 		"fragments":           string(wstest.Frame(0x01, "")) + string(wstest.Frames(98, 0x00, "x")) + string(wstest.Frame(0x80, "")),
 		"pings in a fragment": string(wstest.Frame(0x01, "")) + string(wstest.Frames(98, 0x89, "x")) + string(wstest.Frame(0x80, "")),
+		"commands":            string(wstest.Frames(100, 0x82, "{}")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const rate = 10
 				c := startChat(t, inMemory, with(func(cfg *config) { cfg.rate = rate }))
-				ann, bob := c.join("/ws"), c.join("/ws")
+				ann, bob := c.join("/ws?events"), c.join("/ws")
 				go io.Copy(io.Discard, ann.In)
 				began := time.Now()
 				go ann.Conn.Write([]byte(frames + string(wstest.Frame(0x81, "line"))))
@@ -474,11 +562,13 @@ func TestEveryFrameHasItsPrice(t *testing.T) {
 		"pings":                 {"", 6_000, wstest.Frame(0x89, "")},
 		"empty fragments":       {string(wstest.Frame(0x01, "")), 20_000, wstest.Frame(0x00, "")},
 		"lines":                 {"", 10_000, wstest.Frame(0x81, strings.Repeat("x", 64))},
+		"commands":              {"", 3_000, wstest.Frame(0x82, `{"ping":1}`)},
+		"long commands":         {"", 80, wstest.Frame(0x82, `{"other":"`+strings.Repeat("x", 4000)+`"}`)},
 		"bytes after a refusal": {string(wstest.Frame(0x82, "binary")), 20_000, wstest.Frame(0x8a, strings.Repeat("x", 125))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := startChat(t, inMemory).join("/ws")
+				p := startChat(t, inMemory).join("/ws?events")
 				go io.Copy(io.Discard, p.In)
 				began := time.Now()
 				for range test.number {

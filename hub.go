@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
+	"example.com/chat/assets"
 	"example.com/chat/internal/budget"
 	"example.com/chat/internal/cpushare"
 	"example.com/chat/internal/delivery"
@@ -18,6 +19,7 @@ import (
 	"example.com/chat/internal/metrics"
 	"example.com/chat/internal/once"
 	"example.com/chat/internal/pace"
+	"example.com/chat/internal/past"
 	"example.com/chat/internal/pending"
 	"example.com/chat/internal/store"
 	"example.com/chat/internal/stream"
@@ -57,12 +59,13 @@ type Hub struct {
 	delivered func() once.Marks // returns the marks with which a new room begins; nil for a restored one
 
 	// Any goroutine sends on these, until done is closed.
-	register   chan registration // new connections
-	unregister chan ending       // connections whose readPump broadcasts nothing more
-	broadcast  chan connFrame    // frames of lines from connections
-	more       chan *Conn        // connections whose writePump has received a batch marked last
-	pongs      chan connFrame    // pong frames to send
-	remote     chan pending.Part // lines of other chats
+	register   chan registration         // new connections
+	unregister chan ending               // connections whose readPump broadcasts nothing more
+	broadcast  chan connFrame            // frames of lines from connections
+	more       chan *Conn                // connections whose writePump has received a batch marked last
+	answers    chan connFrame            // pong frames, and events that answer commands, to send
+	remote     chan pending.Part         // lines of other chats
+	reads      chan chan<- stream.Record // requests for the last lines; run sends one answer
 
 	// Any goroutine reads these; the chat sets remotePeople.
 	localPeople  atomic.Int64  // connections that are not dropped
@@ -93,6 +96,7 @@ type Hub struct {
 type shared struct {
 	counters *metrics.Counters
 	peerLog  *slog.Logger // limited log of what peers cause
+	page     string       // digest of the page's files
 	readers  *cpushare.Share
 	crowd    *pace.Crowd
 	lines    *budget.Budget // memory of the rooms
@@ -103,7 +107,7 @@ type shared struct {
 // lines without looking.
 func newShared(cfg *config) *shared {
 	lines := cfg.lineMemory()
-	return &shared{new(metrics.Counters), metrics.NewPeerLog(), cpushare.New(), new(pace.Crowd), budget.New(lines), lines / 5 / int64(1+cfg.rooms)}
+	return &shared{new(metrics.Counters), metrics.NewPeerLog(), assets.Digest(), cpushare.New(), new(pace.Crowd), budget.New(lines), lines / 5 / int64(1+cfg.rooms)}
 }
 
 // publisher puts lines of a room, each ended by '\n', into the outbox, which owns text afterwards. It returns the
@@ -123,7 +127,7 @@ type ending struct {
 	reply *ws.CloseError
 }
 
-// connFrame is a frame of lines that conn has sent, or a pong that conn must get.
+// connFrame is a frame of lines that conn has sent, or an answer that conn must get.
 type connFrame struct {
 	conn  *Conn
 	frame *stream.Frame
@@ -138,8 +142,9 @@ func newHub(name string, s *stream.Stream, all *shared) *Hub {
 		unregister:  make(chan ending),
 		broadcast:   make(chan connFrame),
 		more:        make(chan *Conn, 64), // so writePumps rarely wait
-		pongs:       make(chan connFrame),
+		answers:     make(chan connFrame),
 		remote:      make(chan pending.Part),
+		reads:       make(chan chan<- stream.Record),
 		draining:    make(chan struct{}),
 		done:        make(chan struct{}),
 		connections: make(map[*Conn]bool),
@@ -208,8 +213,10 @@ func (h *Hub) step(ctx context.Context, sweeps <-chan time.Time) bool {
 		h.free = h.memory.Hold(h.size())
 	case c := <-h.more:
 		h.catchUp(c)
-	case m := <-h.pongs:
+	case m := <-h.answers:
 		h.sendControl(m.conn, m.frame)
+	case answer := <-h.reads:
+		answer <- h.stream.Last(past.MaxLines, past.MaxBytes)
 	case r := <-h.stored.Requests():
 		r.Answer(h.stream.Since(r.Since))
 	case <-h.timer.C:
@@ -253,10 +260,10 @@ func (h *Hub) announcement(line uint64) *stream.Frame {
 	return stream.NewFrame(websocket.TextFrame, fmt.Appendf(nil, "%s %d %d", h.stream.Epoch(), line, end))
 }
 
-// greeting subscribes c to events, and returns the first one: the people count and, for a sender, the number of its
-// last acknowledged message.
+// greeting subscribes c to events, and returns the first one: the people count, the digest of the page and, for a
+// sender, the number of its last acknowledged message.
 func (h *Hub) greeting(c *Conn, asked join) *stream.Frame {
-	e := event.Event{People: h.people()}
+	e := event.Event{People: h.people(), Page: h.shared.page}
 	var session *once.Session
 	if asked.sender != "" {
 		session = h.stream.Senders.Join(asked.sender, asked.acked)
@@ -440,7 +447,7 @@ func (h *Hub) catchUp(c *Conn) {
 	}
 }
 
-// sendControl sends c a control frame, unless c was dropped.
+// sendControl sends c a frame without lines, unless c was dropped.
 func (h *Hub) sendControl(c *Conn, f *stream.Frame) {
 	if h.connections[c] {
 		c.out.Control(h.stream, f)
@@ -448,14 +455,15 @@ func (h *Hub) sendControl(c *Conn, f *stream.Frame) {
 }
 
 // sweep pings connections that are silent, and drops those that were silent for pongWait or blocked in a write for
-// writeWait. It sends people counts that are due, and offers the stream to the store.
+// writeWait. It sends heartbeats and people counts that are due, and offers the stream to the store.
 func (h *Hub) sweep() {
-	ping := stream.NewFrame(websocket.PingFrame, nil)
+	beat := delivery.NewBeat()
 	found := h.pace.NewSurvey(h.stream.End().Lines, h.free)
 	for c := range h.connections {
 		c.meter.Sweep(c.writes.Bytes(), found.Lags(c.out.Lag(h.stream)))
-		h.checkSilence(c, ping)
+		ping := h.checkSilence(c)
 		if h.connections[c] {
+			c.out.Sweep(h.stream, beat, ping)
 			h.surveyConn(c, &found)
 		}
 	}
@@ -466,8 +474,8 @@ func (h *Hub) sweep() {
 	h.stored.Offer(h.stream.End().Lines)
 }
 
-// checkSilence pings c, or closes its transport and drops c.
-func (h *Hub) checkSilence(c *Conn, ping *stream.Frame) {
+// checkSilence closes the transport of c and drops c if its time is over. It returns whether a ping is due.
+func (h *Hub) checkSilence(c *Conn) (ping bool) {
 	if !c.out.Idle() {
 		c.silence.Reset() // a ping may still be queued, so silence proves nothing
 	}
@@ -481,9 +489,8 @@ func (h *Hub) checkSilence(c *Conn, ping *stream.Frame) {
 		h.shared.counters.DroppedIdle.Add(1)
 		c.transport.Close()
 		h.drop(c, nil, nil)
-	case silent > 0 && silent%pingPeriod == 0:
-		h.sendControl(c, ping)
 	}
+	return silent > 0 && silent%pingPeriod == 0
 }
 
 // people returns the number of connections in the room, at all chats.

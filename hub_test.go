@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -907,6 +908,110 @@ func TestTimesOfThePast(t *testing.T) {
 	})
 }
 
+// A client with ?events gets a line or an event at least every 25 s, whatever it sends and hears. The heartbeat that
+// comes with a ping, every 20 s, is in the same write.
+func TestHeartbeat(t *testing.T) {
+	talk := func(p *wstest.Client, period time.Duration, opcode byte, text string) {
+		for time.Sleep(period); ; time.Sleep(period) {
+			if _, err := p.Write(wstest.Frame(0x80|opcode, text)); err != nil {
+				return
+			}
+		}
+	}
+	listener := func(c *testChat, target string) *wstest.Client {
+		p := c.join(target)
+		go io.Copy(io.Discard, p.In)
+		return p
+	}
+	for name, test := range map[string]struct {
+		live func(c *testChat, p *wstest.Client) // sends what the client and others send
+		most int                                 // heartbeats in ten minutes
+	}{
+		"answers pings":        {func(_ *testChat, p *wstest.Client) {}, 30},
+		"is never silent":      {func(_ *testChat, p *wstest.Client) { talk(p, 3*time.Second, websocket.PongFrame, "") }, 25},
+		"pings":                {func(_ *testChat, p *wstest.Client) { talk(p, 3*time.Second, websocket.PingFrame, "") }, 25},
+		"sends empty commands": {func(_ *testChat, p *wstest.Client) { talk(p, 3*time.Second, websocket.BinaryFrame, "{}") }, 25},
+		"hears a line every 22 s": {func(c *testChat, p *wstest.Client) {
+			talk(listener(c, "/ws"), 22*time.Second, websocket.TextFrame, "x")
+		}, 31},
+		"speaks every 10 s":      {func(_ *testChat, p *wstest.Client) { talk(p, 10*time.Second, websocket.TextFrame, "x") }, 0},
+		"others speak in a room": {func(c *testChat, p *wstest.Client) { talk(listener(c, "/a/ws"), time.Second, websocket.TextFrame, "x") }, 30},
+		"never silent, and hears": {func(c *testChat, p *wstest.Client) {
+			go talk(listener(c, "/ws"), 22*time.Second, websocket.TextFrame, "x")
+			talk(p, 7*time.Second, websocket.PongFrame, "")
+		}, 1},
+	} {
+		for _, target := range []string{"/ws?events", "/ws?events&since=", "/ws?events&sender=ann.0"} {
+			synctest.Test(t, func(t *testing.T) {
+				c := startChat(t, inMemory)
+				p := c.join(target)
+				go test.live(c, p)
+				defer time.Sleep(30 * time.Second) // until those who talk have noticed the end
+				defer c.stop()
+				const duration = 10 * time.Minute
+				heartbeats, began := 0, time.Now()
+				for last := began; time.Since(began) < duration; {
+					opcode, message, err := p.ReadFrame()
+					if err != nil {
+						t.Fatal(err)
+					}
+					waited := time.Since(last)
+					if waited > 25*time.Second {
+						t.Errorf("%s, %s: no line and no event came for %v, want 25 s at most", name, target, waited)
+					}
+					e, ok := eventIn(t, opcode, message)
+					switch {
+					case opcode == websocket.PingFrame && waited > 0:
+						t.Errorf("%s, %s: a ping came %v after the last event, want it with one", name, target, waited)
+					case opcode == websocket.PingFrame:
+						p.Send(websocket.PongFrame, "")
+						continue
+					case opcode == websocket.PongFrame:
+						continue
+					case ok && e.IsEmpty():
+						heartbeats++
+					}
+					last = time.Now()
+				}
+				if heartbeats > test.most {
+					t.Errorf("%s, %s: got %d heartbeats, want at most %d", name, target, heartbeats, test.most)
+				}
+			})
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p := startChat(t, inMemory).join("/ws?events")
+		readEvent(t, p)
+		b := make([]byte, 1000)
+		n, _ := p.Conn.Read(b)
+		if length := int(b[1]); n != 2+length+2 || string(b[2+length:n]) != "\x89\x00" {
+			t.Errorf("after 20 s: got %q in one write, want an event and a ping", b[:n])
+		}
+	})
+}
+
+// The first event of a connection has the digest that the page has, too, and no other event has it.
+func TestPageDigest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startChat(t, inMemory)
+		digest := regexp.MustCompile(`<body [^>]*data-page="([0-9a-f]{16})"`)
+		for target, page := range map[string]string{"/ws?events": "/", "/a/ws?events&sender=ann.0": "/a/"} {
+			match := digest.FindStringSubmatch(answer(newServer(c.chat), "GET", page).Body.String())
+			if match == nil {
+				t.Fatalf("%s has no digest", page)
+			}
+			p := c.join(target)
+			if e := readEvent(t, p); e.Page != match[1] {
+				t.Errorf("%s: got %+v, want the page %s", target, e, match[1])
+			}
+			c.join(target)
+			if e := readEvent(t, p); e.Page != "" || e.People != 2 {
+				t.Errorf("%s: got a second event %+v, want 2 people and no page", target, e)
+			}
+		}
+	})
+}
+
 // A client without ?events gets text alone.
 func TestNoEventsUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -914,7 +1019,12 @@ func TestNoEventsUnasked(t *testing.T) {
 		ann := c.join("/ws")
 		bob, _ := c.resume("/ws", "")
 		c.join("/ws?events")
-		time.Sleep(3 * time.Second)
+		for range 3 { // when clients with ?events have had heartbeats
+			for _, p := range []*wstest.Client{ann, bob} {
+				p.Expect(websocket.PingFrame, "")
+				p.Send(websocket.PongFrame, "")
+			}
+		}
 		for _, p := range []*wstest.Client{ann, bob} {
 			p.Send(websocket.TextFrame, "text")
 			ann.Expect(websocket.TextFrame, "text")

@@ -192,6 +192,23 @@ func (c *chat) enter(name string) (*Hub, *ws.HandshakeError) {
 	return entered.hub, nil
 }
 
+// last returns the last lines of a room, or false if the room is not open.
+func (c *chat) last(name string) (r stream.Record, ok bool) {
+	c.mu.Lock()
+	found := c.rooms[name]
+	c.mu.Unlock()
+	if found == nil {
+		return r, false
+	}
+	answer := make(chan stream.Record, 1)
+	select {
+	case found.hub.reads <- answer:
+		return <-answer, true
+	case <-found.hub.done: // the room has just ended
+		return r, false
+	}
+}
+
 // leave releases one connection that has entered h's room. It must be called once for each enter.
 func (c *chat) leave(h *Hub) {
 	c.mu.Lock()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -160,6 +161,66 @@ func TestFullChatOverHTTP(t *testing.T) {
 	if response := wstest.Get(t, c.addr, "/ws"); response.StatusCode != 503 {
 		t.Errorf("status %s", response.Status)
 	}
+}
+
+// The last lines of an open room can be read with a plain request, even while the chat is full and when nobody is
+// there. They have the numbers that positions have, and the times. A room that is not open stays so.
+func TestLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startChat(t, inMemory, with(func(cfg *config) { cfg.maxConns = 1 }))
+		type read struct {
+			Epoch string
+			Lines []struct {
+				Seq  uint64
+				At   time.Time
+				Text string
+			}
+			More bool
+		}
+		server := newServer(c.chat)
+		lines := func(target string, want int) (got read) {
+			t.Helper()
+			w := answer(server, "GET", target)
+			if err := json.Unmarshal(w.Body.Bytes(), &got); w.Code != want || want == 200 && err != nil {
+				t.Errorf("%s: got status %d and %s, %v; want %d", target, w.Code, w.Body, err, want)
+			}
+			return got
+		}
+		lines("/lobby/lines", 404)
+		if got := lines("/lines", 200); len(got.Lines) != 0 || got.More {
+			t.Errorf("at first: got %+v, want no lines", got)
+		}
+		began := time.Now()
+		ann, at := c.resume("/lobby/ws", "")
+		for _, line := range wstest.Numbered(0, 300) {
+			ann.Send(websocket.TextFrame, line)
+			ann.Expect(websocket.TextFrame, line)
+			time.Sleep(10 * time.Millisecond)
+		}
+		for _, here := range []bool{true, false} {
+			got := lines("/lobby/lines", 200)
+			if got.Epoch != at.epoch || len(got.Lines) != 200 || !got.More {
+				t.Fatalf("got %.200v, want 200 lines of %s", got, at.epoch)
+			}
+			for i, line := range got.Lines {
+				if seq := 100 + i; line.Seq != uint64(seq) || line.Text != fmt.Sprint("line ", seq) || !line.At.Equal(began.Add(time.Duration(seq)*10*time.Millisecond)) {
+					t.Errorf("got %+v, want line %d", line, seq)
+				}
+			}
+			if here {
+				leave(ann)
+				c.untilOpen(0)
+			}
+		}
+		bob, _ := c.resume("/lobby/ws", fmt.Sprint(at.epoch, ".", 299))
+		bob.ExpectLines("line 299")
+		leave(bob)
+		time.Sleep(6 * time.Minute)
+		lines("/lobby/lines", 404)
+		if c.exists("lobby") {
+			t.Error("a request opened a room, want none")
+		}
+	})
 }
 
 // Of many who come at once, only -max-conns get in.

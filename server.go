@@ -19,6 +19,7 @@ import (
 	"example.com/chat/assets"
 	"example.com/chat/internal/connlimit"
 	"example.com/chat/internal/cpushare"
+	"example.com/chat/internal/past"
 	"example.com/chat/internal/ws"
 )
 
@@ -38,8 +39,9 @@ var errHandshakes = errors.New("too many handshakes")
 // newServer returns the HTTP server of the page, its files, and the WebSockets. c must run while it serves.
 func newServer(c *chat) *http.Server {
 	limit := connlimit.New(c.cfg.httpConns())
+	page := assets.Page{Title: c.cfg.title, MaxMessage: c.cfg.maxMessage, History: c.cfg.history, Rooms: c.cfg.rooms}
 	server := &http.Server{
-		Handler:        securityHeaders(checkHead(cleanPaths(newMux(c)))),
+		Handler:        securityHeaders(page.Refusals(checkHead(cleanPaths(newMux(c, page))))),
 		ReadTimeout:    10 * time.Second, // for a request; a WebSocket has its own limits
 		WriteTimeout:   time.Minute,
 		IdleTimeout:    time.Minute,
@@ -125,23 +127,26 @@ func checkHead(next http.Handler) http.Handler {
 	})
 }
 
-// newMux returns the handler of all addresses. The page and the WebSocket of room NAME are /NAME/ and /NAME/ws, and
-// those of the nameless room / and /ws.
-func newMux(c *chat) *http.ServeMux {
+// newMux returns the handler of all addresses. The page, the WebSocket and the last lines of room NAME are /NAME/,
+// /NAME/ws and /NAME/lines, and those of the nameless room /, /ws and /lines.
+func newMux(c *chat, page assets.Page) *http.ServeMux {
 	mux := http.NewServeMux()
 	for name, file := range assets.Files() {
 		mux.Handle("GET /assets/"+name, file)
 	}
-	cfg, handler := c.cfg, wsHandler{c}
-	page := assets.Page{Title: cfg.title, MaxMessage: cfg.maxMessage, History: cfg.history, Rooms: cfg.rooms}
+	handler, lines := wsHandler{c}, past.NewHandler(c.last, c.cfg.origins, c.shared.lines)
 	mux.Handle("GET /{$}", page.Home(""))
 	mux.Handle("GET /"+assets.ManifestName, page.Manifest(""))
 	mux.Handle("GET /ws", handler)
-	if cfg.rooms > 0 {
+	mux.Handle("POST /ws", handler)
+	mux.Handle("GET /lines", lines)
+	if c.cfg.rooms > 0 {
 		mux.Handle("GET /{room}", inRoom("./", nil))
 		mux.Handle("GET /{room}/{$}", inRoom("../", page.Home("../")))
 		mux.Handle("GET /{room}/"+assets.ManifestName, inRoom("../", page.Manifest("../")))
 		mux.Handle("GET /{room}/ws", inRoom("../", handler))
+		mux.Handle("POST /{room}/ws", inRoom("../", handler))
+		mux.Handle("GET /{room}/lines", inRoom("../", lines))
 	}
 	return mux
 }

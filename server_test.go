@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/net/websocket"
 
 	"example.com/chat/internal/certfile"
+	"example.com/chat/internal/ws"
 	"example.com/chat/internal/wstest"
 )
 
@@ -58,6 +60,11 @@ func TestAddresses(t *testing.T) {
 		{"GET", "/assets/icon.svg", 200, "image/svg+xml"},
 		{"GET", "/manifest.webmanifest", 200, "application/manifest+json"},
 		{"GET", "/lobby/manifest.webmanifest", 200, "application/manifest+json"},
+		{"GET", "/lines", 200, "application/json"},
+		{"HEAD", "/lines", 200, "application/json"},
+		{"GET", "/lines/", 200, html},    // a room, like any name
+		{"GET", "/lobby/lines", 404, ""}, // nobody was there
+		{"GET", "/Lobby/lines?a=b", 301, "../lobby/lines?a=b"},
 		{"GET", "/lobby", 301, "./lobby/"},
 		{"GET", "/Lobby", 301, "./lobby/"},
 		{"GET", "/LOBBY/?a=b", 301, "../lobby/?a=b"},
@@ -78,10 +85,17 @@ func TestAddresses(t *testing.T) {
 		{"GET", "/assets/chat.css", 404, ""}, // the page contains it
 		{"GET", "/assets/home.html", 404, ""},
 		{"GET", "/main.go", 404, ""},
+		{"POST", "/ws", 426, ""},
+		{"POST", "/lobby/ws", 426, ""},
+		{"POST", "/a%20b/ws", 404, ""},
 		{"POST", "/a/b", 404, ""},
 		{"POST", "/", 405, ""},
 		{"POST", "/room", 405, ""},
 		{"PUT", "/ws", 405, ""},
+		{"POST", "/lines", 405, ""},
+		{"GET", "/lines/ws", 426, ""},
+		{"GET", "/a%20b/lines", 404, ""},
+		{"GET", "/lobby/lines/", 404, ""},
 		{"DELETE", "/assets/jquery.min.js", 405, ""},
 	} {
 		w := answer(server, test.method, test.target)
@@ -195,10 +209,150 @@ func follow(t *testing.T, server *http.Server, method, prefix, target string) (a
 	return at, 0
 }
 
+// A browser does not tell a page why its WebSocket failed, so the page asks with a POST. It has the answer that the
+// handshake would have got: 503 if the chat is full, 403 if a proxy has changed Host, and 426 otherwise. It opens no
+// room.
+func TestWhyNoWebSocket(t *testing.T) {
+	c := startChat(t, with(func(cfg *config) {
+		cfg.maxConns, cfg.rooms = 1, 10
+		cfg.origins, _ = ws.ParseOrigins("https://friend.example")
+	}))
+	server := newServer(c.chat)
+	ask := func(path, host, origin string, status int, texts ...string) {
+		t.Helper()
+		r, w := httptest.NewRequest("POST", path, nil), httptest.NewRecorder()
+		r.Host = host
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		server.Handler.ServeHTTP(w, r)
+		retry := map[int]string{503: "5"}[status]
+		if w.Code != status || w.Header().Get("Retry-After") != retry || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+			t.Errorf("%s at %s from %q: got status %d and headers %v, want %d", path, host, origin, w.Code, w.Header(), status)
+		}
+		for _, text := range texts {
+			if !strings.Contains(w.Body.String(), text) {
+				t.Errorf("%s at %s from %q: got %q, want it to contain %s", path, host, origin, w.Body, text)
+			}
+		}
+	}
+	for _, path := range []string{"/ws", "/lobby/ws"} {
+		ask(path, "chat.example", "http://chat.example", 426)
+		ask(path, "chat.example", "https://chat.example", 426)
+		ask(path, "backend:8080", "https://friend.example", 426)
+		ask(path, "backend:8080", "", 426)
+		ask(path, "backend:8080", "https://chat.example", 403, `"https://chat.example"`, `"backend:8080"`)
+		ask(path, "chat.example:8080", "https://chat.example", 403, `"https://chat.example"`, `"chat.example:8080"`)
+		ask(path, "chat.example", "null", 403, `"null"`, `"chat.example"`)
+	}
+	for reason, want := range map[string]string{"other origin": "6", "no upgrade": "8"} {
+		if got := c.chat.shared.counters.Refused.Get(reason); got == nil || got.String() != want {
+			t.Errorf("got %v refusals because of %q, want %s", got, reason, want)
+		}
+	}
+	p := c.join("/ws")
+	ask("/ws", "chat.example", "http://chat.example", 503, "full")
+	ask("/lobby/ws", "backend:8080", "https://chat.example", 503, "full")
+	p.Conn.Close()
+	if c.exists("lobby") {
+		t.Error("a POST opened a room, want none")
+	}
+}
+
+// A browser gets a refusal as a page. It says what is wrong, and its links lead to the chat and to the room with a
+// name like the one asked for, also below a path of a proxy. Programs get text.
+func TestRefusals(t *testing.T) {
+	c := startChat(t, with(func(cfg *config) { cfg.title = "Ann's <chat>" }))
+	server, one := newServer(c.chat), newServer(startChat(t, with(func(cfg *config) { cfg.rooms = 0 })).chat)
+	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	ask := func(server *http.Server, method, target, accept string) *httptest.ResponseRecorder {
+		r, w := httptest.NewRequest(method, target, nil), httptest.NewRecorder()
+		r.Header.Set("Accept", accept)
+		server.Handler.ServeHTTP(w, r)
+		return w
+	}
+	const allowed, nothing = "only a to z, 0 to 9, - and _", "There is nothing at this address."
+	link := regexp.MustCompile(`<a href="([^"]*)">`)
+	for _, test := range []struct {
+		server      *http.Server
+		target      string
+		status      int
+		text, first string // what the page says, and where its first link leads
+	}{
+		{server, "/My%20Room/", 404, allowed, "/my-room/"},
+		{server, "/My%20Room", 404, allowed, "/my-room/"},
+		{server, "/a.b", 404, allowed, "/a-b/"},
+		{server, "/%20a%2FB!%20%20c%20/", 404, allowed, "/a-b-c/"},
+		{server, "/a|b/", 404, allowed, "/a-b/"},
+		{server, "/Caf%C3%A9_1/", 404, allowed, "/caf-_1/"},
+		{server, "/%3Cscript%3Ealert(1)%3C/", 404, allowed, "/script-alert-1/"},
+		{server, "/" + strings.Repeat("X", 63) + "%20y/", 404, allowed, "/" + strings.Repeat("x", 63) + "/"},
+		{server, "/" + strings.Repeat("x", 65), 404, allowed, "/" + strings.Repeat("x", 64) + "/"},
+		{server, "/%E5%B0%8F%E6%98%8E/", 404, allowed, "/"},
+		{server, "/lobby/other", 404, nothing, "/"},
+		{server, "/a%20b/c/d/", 404, nothing, "/"},
+		{server, "/%2e%2e/", 404, "", ""}, // no browser asks for it
+		{server, "/lobby/ws", 426, "only WebSocket handshakes", "/"},
+		{server, "/ws", 426, "only WebSocket handshakes", "/"},
+		{one, "/lobby/", 404, nothing, "/"},
+		{one, "/My%20Room/", 404, nothing, "/"},
+	} {
+		for _, prefix := range []string{"https://host", "https://host/a/chat"} {
+			w := ask(test.server, "GET", test.target, browser)
+			page := w.Body.String()
+			if w.Code != test.status || w.Header().Get("Content-Type") != "text/html; charset=utf-8" || !strings.Contains(page, test.text) || strings.Contains(page, "<script") {
+				t.Errorf("%s: got status %d, %v and %s; want %d and %q", test.target, w.Code, w.Header(), page, test.status, test.text)
+			}
+			base, _ := url.Parse(prefix + test.target)
+			links := link.FindAllStringSubmatch(page, -1)
+			for i, want := range map[int]string{0: test.first, len(links) - 1: "/"} {
+				reference, err := url.Parse(links[i][1])
+				if got := base.ResolveReference(reference).String(); test.text != "" && (err != nil || reference.IsAbs() || got != prefix+want) {
+					t.Errorf("%s%s: got a link to %s, %v; want %s%s", prefix, test.target, got, err, prefix, want)
+				}
+			}
+			if test.first != "" && ask(test.server, "GET", test.first, browser).Code != 200 {
+				t.Errorf("%s: the link to %s leads nowhere", test.target, test.first)
+			}
+		}
+	}
+	if page := ask(server, "GET", "/x/y", browser).Body.String(); !strings.Contains(page, "Ann&#39;s &lt;chat&gt;") {
+		t.Errorf("got %s, want the title of the chat, escaped", page)
+	}
+	for accept, html := range map[string]bool{"TEXT/HTML": true, "a/b, text/html;q=0.1": true, "text/html; level=1; q=0.5": true,
+		"": false, "*/*": false, "text/*": false, "application/json": false, "text/html;q=0": false, "text/html; level=1;q=0.0": false, "text/htmlx": false} {
+		for method, status := range map[string]int{"GET": 404, "HEAD": 404, "POST": 404} {
+			w := ask(server, method, "/a/b", accept)
+			if got := w.Header().Get("Content-Type") == "text/html; charset=utf-8"; got != html || w.Code != status || !html && w.Body.String() != "404 page not found\n" {
+				t.Errorf("%s with Accept: %s: got status %d, %v and %.60q; want HTML: %v", method, accept, w.Code, w.Header(), w.Body, html)
+			}
+		}
+		if got := ask(server, "GET", "/", accept); got.Code != 200 || !strings.Contains(got.Body.String(), "<body") {
+			t.Errorf("Accept: %s: got status %d for the page, want 200", accept, got.Code)
+		}
+	}
+	if w := ask(server, "PUT", "/ws", browser); w.Code != 405 || w.Header().Get("Allow") == "" {
+		t.Errorf("PUT: got status %d, %v; want 405 and the allowed methods", w.Code, w.Header())
+	}
+}
+
+// A browser that asks for HTML can also open a WebSocket, and it gets the status of a file that has not changed.
+func TestRefusalsLeaveOthers(t *testing.T) {
+	c := startChat(t)
+	if response := wstest.Handshake(t, c.addr, http.Header{"Accept": {"text/html"}}); response.StatusCode != 101 {
+		t.Errorf("got status %s for a handshake, want 101", response.Status)
+	}
+	r, _ := http.NewRequest("GET", "http://"+c.addr+"/", nil)
+	r.Header = http.Header{"Accept": {"text/html"}, "If-None-Match": {wstest.Get(t, c.addr, "/").Header.Get("ETag")}}
+	if response := wstest.RoundTrip(t, r); response.StatusCode != 304 {
+		t.Errorf("got status %s for the page, want 304", response.Status)
+	}
+}
+
 // With -rooms 0 there is only the nameless room.
 func TestNoNamedRooms(t *testing.T) {
 	server := newServer(startChat(t, with(func(cfg *config) { cfg.rooms = 0 })).chat)
-	for target, want := range map[string]int{"/": 200, "/ws": 426, "/lobby": 404, "/lobby/": 404, "/lobby/ws": 404, "/lobby/manifest.webmanifest": 404} {
+	for target, want := range map[string]int{"/": 200, "/ws": 426, "/lines": 200, "/lobby/lines": 404, "/lobby": 404, "/lobby/": 404, "/lobby/ws": 404, "/lobby/manifest.webmanifest": 404} {
 		if got := answer(server, "GET", target).Code; got != want {
 			t.Errorf("%s: got status %d, want %d", target, got, want)
 		}

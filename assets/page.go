@@ -11,11 +11,12 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"html"
 	"net/http"
-	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -32,39 +33,33 @@ type Page struct {
 	Rooms      int    // largest number of named rooms; 0 if there is only the nameless room
 }
 
-// contentTypes maps the extensions of the files that Files serves to their media types. HTML and CSS are
-// missing because Home serves them as the page.
-var contentTypes = map[string]string{
-	".js":  "text/javascript; charset=utf-8",
-	".svg": "image/svg+xml",
-}
-
 // Files returns a handler for each script and icon, by file name. The caller must serve them in a directory
 // assets/, which Home and Manifest refer to.
 func Files() map[string]http.Handler {
-	entries, err := files.ReadDir(".")
-	if err != nil {
-		panic(err)
-	}
 	handlers := make(map[string]http.Handler)
-	for _, e := range entries {
-		if contentType := contentTypes[path.Ext(e.Name())]; contentType != "" {
-			handlers[e.Name()] = newAsset(withoutComments(mustRead(e.Name())), contentType)
-		}
+	for _, name := range []string{"icon.svg", "icon-unread.svg"} {
+		handlers[name] = newAsset(mustRead(name), "image/svg+xml")
+	}
+	scripts := bundles()
+	scripts["jquery.min.js"] = mustRead("jquery.min.js")
+	for name, script := range scripts {
+		handlers[name] = newAsset(script, "text/javascript; charset=utf-8")
 	}
 	return handlers
 }
 
-// withoutComments empties every line that is a comment, which makes the scripts an eighth smaller. Line numbers
-// stay. No line inside a string may begin with //.
-func withoutComments(script []byte) []byte {
-	lines := bytes.SplitAfter(script, []byte{'\n'})
-	for i, line := range lines {
-		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("//")) {
-			lines[i] = []byte{'\n'}
-		}
+// Digest returns a short digest of all files of the page. Two versions of the program with different pages have
+// different digests.
+func Digest() string {
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		panic(err)
 	}
-	return bytes.Join(lines, nil)
+	all := sha256.New()
+	for _, e := range entries {
+		fmt.Fprintf(all, "%s %x\n", e.Name(), sha256.Sum256(mustRead(e.Name())))
+	}
+	return hex.EncodeToString(all.Sum(nil)[:8])
 }
 
 // mustRead returns the content of an embedded file.
@@ -76,6 +71,11 @@ func mustRead(name string) []byte {
 	return content
 }
 
+// pageStyle returns the style that is part of the page, without comments and indentation.
+func pageStyle() string {
+	return regexp.MustCompile(`(?m)\s*/\*.*\*/|^\s+`).ReplaceAllString(string(mustRead("chat.css")), "")
+}
+
 // Home returns the handler of the page. root is the relative URL of the directory that contains assets/: "" for
 // the page of the nameless room, "../" for a named one.
 func (p Page) Home(root string) http.Handler {
@@ -83,10 +83,11 @@ func (p Page) Home(root string) http.Handler {
 	page := strings.NewReplacer(
 		"{{title}}", html.EscapeString(p.Title),
 		"{{root}}", root,
-		"{{style}}", string(mustRead("chat.css")),
+		"{{style}}", pageStyle(),
 		"{{max-message}}", strconv.Itoa(p.MaxMessage),
 		"{{history}}", strconv.Itoa(p.History),
 		"{{rooms}}", strconv.Itoa(p.Rooms),
+		"{{digest}}", Digest(),
 	).Replace(string(mustRead("home.html")))
 	a := newAsset([]byte(page), "text/html; charset=utf-8")
 	policy := pagePolicy()
@@ -99,9 +100,14 @@ func (p Page) Home(root string) http.Handler {
 // pagePolicy returns the page's Content-Security-Policy. It names the style, which is part of the page, by its
 // hash, so that no other style in the page applies.
 func pagePolicy() string {
-	style := sha256.Sum256(mustRead("chat.css"))
 	return "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
-		"style-src 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		styleSource(pageStyle()) + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
+
+// styleSource returns the part of a policy that allows only this style.
+func styleSource(style string) string {
+	sum := sha256.Sum256([]byte(style))
+	return "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
 // ManifestName is the file name of the manifest, which the page looks for in its own directory.
@@ -169,7 +175,7 @@ func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	chosen := a.plain
 	if a.gzip.content != nil {
 		w.Header().Set("Vary", "Accept-Encoding")
-		if acceptsGzip(r) {
+		if accepts(r.Header["Accept-Encoding"], "gzip") {
 			chosen = a.gzip
 			w.Header().Set("Content-Encoding", "gzip")
 		}
@@ -178,17 +184,4 @@ func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("ETag", chosen.etag)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(chosen.content))
-}
-
-// acceptsGzip reports whether r's Accept-Encoding names gzip with a weight above 0 (RFC 9110, section 12.5.3).
-// It doesn't count "*", which no browser sends alone.
-func acceptsGzip(r *http.Request) bool {
-	for coding := range strings.SplitSeq(strings.Join(r.Header["Accept-Encoding"], ","), ",") {
-		name, weight, weighted := strings.Cut(strings.ReplaceAll(coding, " ", ""), ";q=")
-		if strings.EqualFold(name, "gzip") {
-			q, err := strconv.ParseFloat(weight, 64)
-			return !weighted || err == nil && q > 0
-		}
-	}
-	return false
 }

@@ -74,6 +74,9 @@ func (c *Conn) Frame(ping bool) {
 // Messages counts messages that are handed over together, besides their frames.
 func (c *Conn) Messages() { c.unpaid += messagePrice }
 
+// Command counts a command of n bytes, besides its frames.
+func (c *Conn) Command(n int) { c.unpaid += commandPrice + time.Duration(n)*jsonBytePrice }
+
 // Frames notes that n of the bytes that were read belong to frames, and cost less than others. With n = 0 it notes that
 // frames come from now on.
 func (c *Conn) Frames(n int) {

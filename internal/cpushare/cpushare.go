@@ -55,6 +55,8 @@ const (
 	frameBytePrice = 3 * time.Nanosecond   // a byte of a frame
 	messagePrice   = 2 * time.Microsecond  // messages that are handed over together
 	pingPrice      = 5 * time.Microsecond  // the pong for a ping, which passes the Hub and is written alone
+	commandPrice   = 8 * time.Microsecond  // a command, and its answer, which passes the Hub and is written alone
+	jsonBytePrice  = 100 * time.Nanosecond // a byte of a command
 )
 
 // Share is a share of the processors. Any goroutine may use it.

@@ -53,7 +53,7 @@ var (
 
 // All peers together get 0.3 of the processors by their price, in equal parts. The price is 1 µs for a read from
 // the network, 100 ns for a byte, 30 µs for a request, 0.3 µs for a frame, 3 ns for a byte of a frame, 5 µs for a
-// ping, and 2 µs for messages that are handed over together.
+// ping, 8 µs for a command and 100 ns for each of its bytes, and 2 µs for messages that are handed over together.
 func TestPrices(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // 600 ms of work in a second
 	for name, test := range map[string]struct {
@@ -66,6 +66,7 @@ func TestPrices(t *testing.T) {
 		"a read of 512 bytes":        {head, 11_494},
 		"a frame of 4 KiB in a read": {text, 44_157},
 		"a frame in a TLS record":    {record, 170_550},
+		"a command of 100 bytes":     {func(c *Conn) { c.Frame(false); c.Command(100) }, 32_787},
 		"a message of one frame":     {func(c *Conn) { c.Frame(false); c.Messages() }, 260_870},
 	} {
 		for _, peers := range []int{1, 8, 100} {

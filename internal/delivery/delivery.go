@@ -8,6 +8,9 @@ package delivery
 
 import (
 	"math"
+	"slices"
+
+	"golang.org/x/net/websocket"
 
 	"example.com/chat/internal/event"
 	"example.com/chat/internal/once"
@@ -21,10 +24,15 @@ const (
 	// maxBatches is the number of batches in a queue at which its connection is behind.
 	maxBatches = 7
 
-	// maxControl is the number of control frames that wait while a connection is behind. One more replaces the
+	// maxControl is the number of frames without lines that wait while a connection is behind. One more replaces the
 	// oldest, as RFC 6455, section 5.5.3, allows for pongs.
 	maxControl = 16
 )
+
+// beatSweeps is the number of sweeps, one each second, without a line or an event after which a client that gets events
+// gets a heartbeat. Scripts in a browser see no pings, so a page learns from heartbeats that its connection is alive.
+// docs/protocol.md promises something every 25 s, and pings come every 20 s.
+const beatSweeps = 24
 
 // QueueSize is the capacity that a queue must have. One place is for the batch of Finish.
 const QueueSize = maxBatches + 1
@@ -45,11 +53,12 @@ type Delivery struct {
 	queue   chan<- Batch
 	reader  stream.Reader   // the connection's place in the stream
 	behind  bool            // the writer must ask for more
+	events  bool            // the client gets events
+	quiet   uint16          // sweeps since the last line or event
 	queued  int             // bytes put into the queue since it was seen empty
-	control []*stream.Frame // control frames for a connection that is behind
+	control []*stream.Frame // control frames, heartbeats and pongs for a connection that is behind
 
 	// Only for a client that gets events.
-	events    bool
 	people    int           // the people count that the client has, or will have with the next batch
 	owesCount bool          // the next batch must carry people
 	session   *once.Session // nil unless the client numbers its messages
@@ -114,7 +123,31 @@ func (d *Delivery) More(s *stream.Stream) {
 	}
 }
 
-// Control sends a control frame. If the connection is behind, the frame waits for the next batch.
+// Beat is the frames of a sweep. All connections share them.
+type Beat struct{ ping, event, both *stream.Frame }
+
+// NewBeat returns the Beat of a sweep that begins now.
+func NewBeat() *Beat {
+	ping, heartbeat := stream.NewFrame(websocket.PingFrame, nil), event.Event{}.Frame()
+	return &Beat{ping, heartbeat, &stream.Frame{Bytes: slices.Concat(heartbeat.Bytes, ping.Bytes)}}
+}
+
+// Sweep sends a ping, if one is due. A client that gets events gets a heartbeat with it, in one write, and also when it
+// got neither a line nor an event for beatSweeps. Sweep must be called each sweep.
+func (d *Delivery) Sweep(s *stream.Stream, b *Beat, ping bool) {
+	d.quiet++
+	switch {
+	case ping && d.events:
+		d.Control(s, b.both)
+	case ping:
+		d.Control(s, b.ping)
+	case d.events && d.quiet%beatSweeps == 0:
+		d.Control(s, b.event)
+	}
+}
+
+// Control sends a control frame, a heartbeat, or an event that answers a ping. If the connection is behind, the frame
+// waits for the next batch, and may be left out if 16 newer ones wait, too.
 func (d *Delivery) Control(s *stream.Stream, f *stream.Frame) {
 	if d.behind {
 		d.control = append(d.control[max(0, len(d.control)+1-maxControl):], f)
@@ -170,7 +203,12 @@ func (d *Delivery) send(s *stream.Stream, frames []*stream.Frame, size int) {
 	d.put(Batch{frames, d.behind})
 }
 
+// put puts b into the queue. Lines and events are the last frames of a batch, so the last one shows whether there are
+// any.
 func (d *Delivery) put(b Batch) {
+	if last := b.Frames[len(b.Frames)-1]; last.Bytes[0]&0x08 == 0 { // no control frame (RFC 6455, section 5.5)
+		d.quiet = 0
+	}
 	select {
 	case d.queue <- b:
 	default:
@@ -178,7 +216,7 @@ func (d *Delivery) put(b Batch) {
 	}
 }
 
-// next returns the next batch of a connection that was behind. It has the control frames that waited, an event
+// next returns the next batch of a connection that was behind. It has the frames of control, an event
 // about the lines, and the lines of entries.
 func (d *Delivery) next(entries []stream.Entry) (frames []*stream.Frame) {
 	frames, d.control = d.control, nil

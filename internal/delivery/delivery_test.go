@@ -56,6 +56,14 @@ func (r *room) do(commands string) {
 			r.Senders.Commit()
 		case "ping":
 			r.out.Control(r.Stream, stream.NewFrame(websocket.PingFrame, []byte(arguments)))
+		case "beat":
+			r.out.Control(r.Stream, event.Event{People: 99}.Frame())
+		case "sweep":
+			for range n {
+				r.out.Sweep(r.Stream, &Beat{event: event.Event{People: 99}.Frame()}, false)
+			}
+		case "sweep-ping":
+			r.out.Sweep(r.Stream, NewBeat(), true)
 		case "people":
 			if r.out.NeedsCount(n) {
 				r.out.Count(r.Stream, n, event.Event{People: n}.Frame())
@@ -82,7 +90,7 @@ func show(b Batch) string {
 	for _, f := range b.Frames {
 		var e event.Event
 		if i := bytes.IndexByte(f.Bytes, '{'); i > 0 {
-			json.Unmarshal(f.Bytes[i:], &e)
+			add(json.NewDecoder(bytes.NewReader(f.Bytes[i:])).Decode(&e) == nil && e.IsEmpty(), "beat:", bytes.Count(f.Bytes, []byte("}\x89\x00")))
 		}
 		add(f.Lines != nil, "line:", len(f.Lines))
 		add(f.Bytes[0] == 0x89, "ping:", string(f.Bytes[2:]))
@@ -124,6 +132,19 @@ func TestDelivery(t *testing.T) {
 				"ping:10 ping:11 ping:12 ping:13 ping:14 ping:15 ping:16 ping:17 line:2"},
 			{fill, filled}, {"ping 1", ""}, {"more", "ping:1"},
 		}},
+		{"a heartbeat waits, too", false, true, []step{
+			{"", "people:1"}, {fill, filled}, {"beat, ping 1", ""}, {"more", "people:99 ping:1"}, {"beat", "people:99"},
+		}},
+		{"a heartbeat after 24 sweeps without a line or an event", false, true, []step{
+			{"", "people:1"}, {"sweep 23", ""}, {"sweep 1", "people:99"}, {"sweep 23, ping 1", "ping:1"}, {"sweep 1", "people:99"},
+			{"sweep 23, say 2, sweep 23", "line:2"}, {"people 2, sweep 23", "people:2"}, {"beat, sweep 23", "people:99"},
+			{"sweep-ping, sweep 23", "beat:1"}, {"sweep 1", "people:99"},
+		}},
+		{"a heartbeat while the connection is behind", false, true, []step{
+			{"", "people:1"}, {fill, filled}, {"sweep 24, say 2", ""}, {"more", "people:99 times:[[1 0]] line:2"}, {"sweep 23", ""}, {"sweep 1", "people:99"},
+			{fill, filled}, {"sweep 23, say 2", ""}, {"more", "times:[[1 0]] line:2"}, {"sweep 23", ""},
+		}},
+		{"without events only pings come", false, false, []step{{"sweep 100, say 2, sweep 100", "line:2"}, {"sweep-ping", "ping:"}}},
 		{"the newest people count waits", false, true, []step{
 			{"people 1", "people:1"}, {"people 2", "people:2"}, {"people 2", ""}, {fill, filled},
 			{"people 3, people 4, say 40000 1, say 40000 2", ""},

@@ -18,19 +18,24 @@ import (
 // otherwise get more bytes of times than of lines.
 const timePrecision = 1000
 
-// Event is one event. A zero key is left out, except Now.
+// Event is one event. A zero key is left out, except Now. An event of Now alone is a heartbeat.
 //
-// An event reaches a client in one of three ways: when it joins (Hub.greeting), at once as a frame that all
-// clients share, or, for a client that is behind, with its next lines (delivery.nextEvent).
+// An event reaches a client in one of four ways: when it joins (Hub.greeting), at once as a frame that all
+// clients share, as the answer to a command (Conn.command), or, for a client that is behind, with its next lines
+// (delivery.nextEvent).
 type Event struct {
 	People int        `json:"people,omitempty"` // connections in the room, at all chats that relays connect
 	Now    int64      `json:"now"`              // the server's clock, in milliseconds since 1970; set by Frame
 	Times  [][2]int64 `json:"said,omitempty"`   // [lines, at] for the lines that follow, at in milliseconds since 1970
 	Acked  *uint64    `json:"taken,omitempty"`  // number of the client's last message that is in the stream
+	Page   string     `json:"page,omitempty"`   // digest of the page's files (assets.Digest)
+	Pong   *float64   `json:"pong,omitempty"`   // number of the ping that this event answers
 }
 
 // IsEmpty reports whether e has nothing but the time.
-func (e Event) IsEmpty() bool { return e.People == 0 && e.Times == nil && e.Acked == nil }
+func (e Event) IsEmpty() bool {
+	return e.People == 0 && e.Times == nil && e.Acked == nil && e.Page == "" && e.Pong == nil
+}
 
 // Frame encodes e as a binary message, with the current time in Now.
 func (e Event) Frame() *stream.Frame {

@@ -46,6 +46,8 @@ func TestIsEmpty(t *testing.T) {
 			field.Set(reflect.MakeSlice(field.Type(), 1, 1))
 		case reflect.Pointer:
 			field.Set(reflect.New(field.Type().Elem()))
+		case reflect.String:
+			field.SetString("x")
 		default:
 			field.SetInt(1)
 		}

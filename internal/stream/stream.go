@@ -121,6 +121,23 @@ func (s *Stream) Since(since uint64) Record {
 	return r
 }
 
+// Last returns a record of the last lines of the history, without Senders and Marks. It has the last frames that hold
+// so many lines, or that have so many bytes, whichever are fewer. Its first frame is whole, even if it begins before
+// these lines. Frames and Past alias the stream.
+func (s *Stream) Last(lines, bytes uint64) Record {
+	r := Record{Epoch: s.epoch, End: s.end.Lines, Start: s.historyStart(), Past: s.past}
+	first := s.index(max(r.Start, r.End-min(r.End, lines)))
+	for i := len(s.entries) - 1; i > first; i-- {
+		if s.end.Bytes-s.start(i).Bytes >= bytes {
+			first = i
+		}
+	}
+	for _, e := range s.entries[first:] {
+		r.Frames = append(r.Frames, Text{e.Frame.Lines, e.At})
+	}
+	return r
+}
+
 // Append appends a frame of lines that were said at the time at, in milliseconds since 1970. It returns the
 // number of lines. f must have at least one line, and must not change afterwards.
 func (s *Stream) Append(f *Frame, at int64) (n int) {

@@ -56,6 +56,7 @@ func Accept(r *http.Request, conn net.Conn, in io.Reader, limit int, frame func(
 			in:      buffered,
 			payload: func() (io.Reader, error) { return newFrameReader() },
 			limit:   limit,
+			binary:  limit,
 			onFrame: frame,
 			ping:    ping,
 		}

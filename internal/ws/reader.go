@@ -18,7 +18,8 @@ type Reader struct {
 	// Set at construction.
 	in      *bufio.Reader
 	payload func() (io.Reader, error)  // x/net's NewFrameReader, which reads from in
-	limit   int                        // the most bytes of a message
+	limit   int                        // the most bytes of a message, unless it is binary
+	binary  int                        // the most bytes of a binary message
 	onFrame func(opcode byte)          // called with each frame before its payload is read; may be nil
 	ping    func(payload []byte) error // called with the payload of each ping
 
@@ -28,6 +29,10 @@ type Reader struct {
 	start   int    // index in message at which the message begins
 	checked int    // message[start:checked] is UTF-8, if the message is text
 }
+
+// LimitBinary sets the largest number of bytes of a binary message, which is otherwise that of a text message. It must
+// be called before the first message is read.
+func (r *Reader) LimitBinary(limit int) { r.binary = limit }
 
 // Wait blocks until there is input or an error. AppendMessage would block as well, but deeper in the call
 // stack. A goroutine that blocks in Wait needs less stack, which saves memory for each idle connection.
@@ -128,8 +133,12 @@ func (r *Reader) handleControl(in io.Reader, h header) error {
 // appendPayload appends a frame's payload to r.message. It checks text as it arrives, so that the first
 // invalid byte ends the reading even if the rest of the frame never comes.
 func (r *Reader) appendPayload(payload io.Reader, h header) error {
-	if h.length > uint64(r.limit-(len(r.message)-r.start)) {
-		return &CloseError{CloseMessageTooBig, fmt.Sprintf("a message may have at most %d bytes", r.limit)}
+	kind, limit := "message", r.limit
+	if r.opcode == websocket.BinaryFrame {
+		kind, limit = "binary message", r.binary
+	}
+	if h.length > uint64(limit-(len(r.message)-r.start)) {
+		return &CloseError{CloseMessageTooBig, fmt.Sprintf("a %s may have at most %d bytes", kind, limit)}
 	}
 	for end := len(r.message) + int(h.length); len(r.message) < end; {
 		r.grow(end)

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -41,14 +42,18 @@ var (
 	errBody      = &HandshakeError{http.StatusBadRequest, "body", "A WebSocket handshake must have no body."}
 	errRepeated  = &HandshakeError{http.StatusBadRequest, "repeated header", "The request has more than one Sec-WebSocket-Key or Sec-WebSocket-Version."}
 	errBadKey    = &HandshakeError{http.StatusBadRequest, "bad key", "Sec-WebSocket-Key must be 16 bytes in base64."}
-	errOrigin    = &HandshakeError{http.StatusForbidden, "other origin", "Pages of this origin may not connect."}
 )
 
 // CheckRequest returns the reason for which r can't become a WebSocket, or nil (RFC 6455, section 4.2.1).
-// It accepts pages of the host to which r was sent, pages of the given origins, and programs, which send no
-// Origin. It refuses a body, because the Reader of an upgraded connection would read it as frames.
+// It accepts what CheckOrigin accepts. It refuses a body, because the Reader of an upgraded connection would read
+// it as frames.
+//
+// A browser does not show a page why its WebSocket was refused, but adds Origin to a POST of the page. So a POST is
+// refused because of its Origin, or else because it is no upgrade.
 func CheckRequest(r *http.Request, origins []Origin) *HandshakeError {
 	switch {
+	case r.Method == http.MethodPost && !originAllowed(r, origins):
+		return CheckOrigin(r, origins)
 	case !isUpgrade(r):
 		return errNoUpgrade
 	case r.ContentLength != 0: // -1 with Transfer-Encoding
@@ -57,10 +62,19 @@ func CheckRequest(r *http.Request, origins []Origin) *HandshakeError {
 		return errRepeated // forbidden by RFC 6455, sections 11.3.1 and 11.3.5
 	case !validKey(r.Header.Get("Sec-WebSocket-Key")):
 		return errBadKey
-	case !originAllowed(r, origins):
-		return errOrigin
 	}
-	return nil
+	return CheckOrigin(r, origins)
+}
+
+// CheckOrigin refuses pages, unless they are of the host to which r was sent, or of the given origins. It accepts
+// programs, which send no Origin.
+func CheckOrigin(r *http.Request, origins []Origin) *HandshakeError {
+	if originAllowed(r, origins) {
+		return nil
+	}
+	text := fmt.Sprintf("Pages of %.100q may not connect to the host %.100q. If they are the same, a proxy has changed Host.",
+		strings.Join(r.Header["Origin"], ", "), r.Host)
+	return &HandshakeError{http.StatusForbidden, "other origin", text}
 }
 
 // isUpgrade reports whether r asks for an upgrade to WebSocket version 13 over HTTP/1.1.
