@@ -1,174 +1,135 @@
-// form.js owns the input with its draft and its limit, and the question for the name. It exports nothing.
+// form.js owns the input and the button that sends. It exports nothing.
 
-import {path, limits, load, save, tab, person, onPersonChanged} from './store.js';
+import {limits, person, onPersonChanged} from './store.js';
 import {sendMessage} from './connection.js';
-import {parse, plural, scroll, visible} from './log.js';
+import {scroll} from './view.js';
+import {asLine, content, measure} from './limit.js';
+import {loadDraft, noteDraft} from './draft.js';
+import {withName} from './ask.js';
 
-const maxMessage = Number(limits.maxMessage); // bytes
-const [$msg, $name, $left, $ask, $who] = ['#msg', '#name', '#left', '#ask', '#who'].map(id => $(id));
+const heavy = 5000; // UTF-16 units from which browsers may take noticeable time for a text
+const [$msg, $left, $send] = ['#msg', '#left', '#send'].map(id => $(id));
+const input = $msg[0];
 
 // touch matches on a touch screen, whose keyboard has no Shift+Enter. There Enter breaks a line.
 const touch = matchMedia('(hover: none) and (pointer: coarse)');
 
-// byteLength returns the length of text in UTF-8.
-const byteLength = text => new TextEncoder().encode(text).length;
+let longest = ''; // the longest text since the input was empty
+let last = ''; // the text that was sent or cleared last
 
-// composed returns the line that the input and the name make, or '' if the input has nothing visible. The
-// line has U+2028 for each line break, so that the message remains one line of the stream.
-function composed() {
-  const text = $msg.val().trimEnd().replace(/^\n+/, '').replaceAll('\n', '\u2028').toWellFormed();
-  if (/^[\s\p{Default_Ignorable_Code_Point}\u2800]*$/u.test(text)) {
-    return '';
-  }
-  if (person.name) {
-    return person.name + ': ' + text;
-  }
-  return parse(text).name === undefined ? text : ' ' + text;
-}
-
-// ---- The limit. The server counts bytes, the page shows characters.
-
-// showLeft shows how much longer the line may be, once it is near the limit.
+// showLeft shows how much longer the message may be, and whether it can be sent.
 function showLeft() {
-  const line = composed();
-  const left = maxMessage - byteLength(line);
-  const near = left <= Math.max(64, maxMessage / 10);
-  $left.prop('hidden', !near).toggleClass('over', left < 0).text(near ? leftText(left, line) : '');
-  $('#send').prop('disabled', left < 0);
+  const text = content(input.value), {over, words} = measure(text, person.name, Number(limits.maxMessage));
+  $left.prop('hidden', words === '').toggleClass('over', over).text(words);
+  $send.attr('aria-disabled', String(text === '' || over)); // a disabled button would lose the focus
 }
 
-function leftText(left, line) {
-  return left < 0 ? plural(excess(line), 'character') + ' too long' :
-    'about ' + plural(Math.floor(left / bytesPerCharacter(line)), 'character') + ' left';
+const isSendable = () => $send.attr('aria-disabled') === 'false';
+
+// ease turns off what is slow for a long text. Chrome takes 7 s to find the direction of 50,000 rows. The style
+// has a font with few rules for neighbouring letters, and a scrollbar, without which the text is laid out twice.
+function ease(length) {
+  const isHeavy = length >= heavy;
+  $msg.toggleClass('heavy', isHeavy).attr({dir: isHeavy ? 'ltr' : 'auto', spellcheck: String(!isHeavy)});
 }
 
-// bytesPerCharacter returns the average of a line, or 1 for ''.
-function bytesPerCharacter(line) {
-  return line ? byteLength(line) / [...line].length : 1;
-}
-
-// excess returns the number of characters at the end of a line that are beyond the limit.
-function excess(line) {
-  let size = 0, beyond = 0;
-  for (const character of line) {
-    const code = character.codePointAt(0);
-    size += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4; // RFC 3629, section 3
-    beyond += size > maxMessage;
-  }
-  return beyond;
-}
-
-// ---- The input.
-
-// grow makes the input as high as its text. The style limits it to six rows.
+// grow makes the input as high as its text. The style limits the height, so a heavy text is not measured.
 function grow() {
-  const input = $msg[0];
-  input.style.height = 'auto';
-  input.style.height = input.scrollHeight + input.offsetHeight - input.clientHeight + 'px';
+  const {form, style} = input;
+  if ($msg.is('.heavy')) {
+    style.height = '100vh';
+    return;
+  }
+  form.style.minHeight = form.offsetHeight + 'px'; // or the log would grow, and scroll
+  style.height = 'auto';
+  style.height = input.scrollHeight + input.offsetHeight - input.clientHeight + 'px';
+  form.style.minHeight = '';
 }
 
 function inputChanged() {
-  save(tab, path + ':draft', $msg.val());
+  const {value} = input;
+  if (value.length >= longest.length) {
+    longest = value;
+  } else if (value === '') {
+    [last, longest] = [longest, ''];
+  }
+  ease(value.length);
+  noteDraft(value);
   showLeft();
   grow();
 }
 
-$msg.val(load(tab, path + ':draft', ''))
-  .attr('enterkeyhint', touch.matches ? 'enter' : 'send')
-  .on('input', inputChanged)
-  .on('keydown', function (event) {
-    const {isComposing, keyCode} = event.originalEvent;
-    const plain = !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey;
-    // In Safari, the Enter that ends a composition has the code 229 and isComposing is false.
-    if (event.key === 'Enter' && plain && !touch.matches && !isComposing && keyCode !== 229) {
-      event.preventDefault();
-      submit();
-    } else if (/^Page(Up|Down)$/.test(event.key) && plain) {
-      event.preventDefault();
-      scroll(event.key === 'PageUp' ? -1 : 1);
-    }
-  });
-$(window).on('resize', grow);
-
-// A character typed into the page or the log would have no effect, so it goes into the input.
-$(document).on('keydown', function (event) {
-  const {isComposing, ctrlKey, altKey, metaKey} = event.originalEvent;
-  const lost = event.target === document.body || $(event.target).closest('#log').length > 0;
-  if (lost && event.key.length === 1 && event.key !== ' ' && !isComposing && !ctrlKey && !altKey && !metaKey) {
-    $msg.trigger('focus');
-  }
-});
-
-// ---- Sending. The page asks for the name once, before the first message.
-
-let sendOnceNamed = false; // submit has asked for the name; closeQuestion resets it
-
-function submit() {
-  const line = composed();
-  if (line === '' || byteLength(line) > maxMessage) {
-    return;
-  }
-  if (!person.isNamed) {
-    sendOnceNamed = true;
-    askName();
-    return;
-  }
-  $msg.val('');
+// setText replaces the input's text, and puts the caret after its first caret units.
+function setText(text, caret = text.length) {
+  ease(text.length);
+  input.value = text;
+  input.setSelectionRange(caret, caret);
   inputChanged();
-  sendMessage(line);
 }
 
+function send() {
+  if (isSendable()) {
+    const typed = input.value;
+    setText('');
+    last = typed;
+    sendMessage(asLine(content(typed), person.name));
+  }
+}
+
+// submit sends the message as soon as the person has a name or has chosen to have none.
+function submit() {
+  const hasStarted = $('#old').length === 0; // otherwise nobody sees what is sent
+  if (hasStarted && (isSendable() || !$('#ask').prop('hidden'))) {
+    withName(send);
+  }
+}
+
+$msg.attr('enterkeyhint', touch.matches ? 'enter' : 'send').on('input', inputChanged);
+$msg.on('keydown', function (event) {
+  const {key, originalEvent: {isComposing, keyCode}} = event, command = event.ctrlKey || event.metaKey;
+  // In Safari, the Enter that ends a composition has the code 229 and isComposing is false.
+  if (isComposing || keyCode === 229 || event.shiftKey || event.altKey) {
+    return;
+  }
+  if (key === 'Enter' && (command || !touch.matches)) {
+    event.preventDefault();
+    submit();
+  } else if (/^Page(Up|Down)$/.test(key) && !command) {
+    event.preventDefault();
+    scroll(key === 'PageUp' ? -1 : 1);
+  } else if (command && /^a$/i.test(key) && $msg.is('.heavy')) {
+    event.preventDefault();
+    input.select(); // Chrome's own way takes minutes for 50,000 rows
+  } else if (input.value === '' && last && (command ? /^z$/i.test(key) : key === 'ArrowUp')) {
+    event.preventDefault();
+    setText(last);
+  }
+});
 $('#form').on('submit', function (event) {
   event.preventDefault();
+  $msg.trigger('focus');
   submit();
-  if (!sendOnceNamed) {
+});
+
+// What is typed or pasted into the page or the log would have no effect, so it goes into the input.
+$(document).on('keydown', function ({target, key, ctrlKey, altKey, metaKey, originalEvent}) {
+  const lost = target === document.body || $(target).closest('#log').length > 0;
+  const types = (key.length === 1 && key !== ' ' || key === 'Dead') && !ctrlKey && !metaKey || /^v$/i.test(key);
+  if (lost && types && !originalEvent.isComposing && !(altKey && /^\w$/.test(key))) { // on a Mac, Option makes other characters
     $msg.trigger('focus');
   }
-});
-
-function askName() {
-  $ask.prop('hidden', false);
-  $name.val(person.name).trigger('focus').trigger('select');
-}
-
-function closeQuestion() {
-  $ask.prop('hidden', true);
-  sendOnceNamed = false;
-  $msg.trigger('focus');
-}
-
-// rename sets the person's name, which may be '', and sends the message that waited for it.
-function rename(name) {
-  person.set('name', name);
-  person.set('isNamed', true);
-  showName();
-  const sendNow = sendOnceNamed;
-  closeQuestion();
-  showLeft();
-  if (sendNow) {
-    submit();
-  }
-}
-
-function showName() {
-  $who.text(person.name || 'No name').attr('aria-label', person.name ? 'Your name: ' + person.name + '. Change it' : 'No name. Choose one');
-}
-
-$who.on('click', () => $ask.prop('hidden') ? askName() : closeQuestion());
-$ask.on('submit', function (event) {
-  event.preventDefault();
-  rename(visible($name.val().replace(/[\u2028\u2029]/g, ' ').trim()));
-}).on('keydown', function (event) {
-  if (event.key === 'Escape' && !event.originalEvent.isComposing) {
-    event.stopPropagation();
-    closeQuestion();
+}).on('paste', function (event) {
+  const text = event.originalEvent.clipboardData?.getData('text/plain');
+  const lost = !$(event.target).is('input, textarea');
+  if (text && (lost || event.target === input && text.length >= heavy)) {
+    event.preventDefault();
+    const {value, selectionStart, selectionEnd} = input;
+    const before = value.slice(0, selectionStart) + text.replace(/\r\n?/g, '\n');
+    $msg.trigger('focus');
+    setText(before + value.slice(selectionEnd), before.length);
   }
 });
-$('#nameless').on('click', () => rename(''));
 
-onPersonChanged(function () {
-  showName();
-  showLeft();
-});
-showName();
-inputChanged();
+$(window).on('resize', grow);
+onPersonChanged(showLeft);
+setText(loadDraft());

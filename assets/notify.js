@@ -1,101 +1,121 @@
-// notify.js owns the page's title and icon, which show the number of unread lines; the bell, with which the
-// person chooses notifications; and the notifications and their sound. It exports notify.
+// notify.js owns the page's title and icon, which show the number of unread lines; the notifications; and the
+// bell, with which the person chooses them. It exports nothing.
 
-import {room, root, person, onPersonChanged} from './store.js';
-import {onUnread, parse, mentions} from './log.js';
+import {room, root, path, device, load, save, person, onPersonChanged, onStored} from './store.js';
+import {on} from './events.js';
+import {splitLinks} from './links.js';
+import {findMentions, parse} from './names.js';
+import {hasRead, isAway} from './unread.js';
+import {meaning, words} from './announce.js';
+import {play, soundTrouble} from './sound.js';
 
-const soundPause = 3000; // milliseconds from one sound to the next, at least
-const title = room ? room + ' – ' + document.title : document.title;
-const $means = $('#means');
+const pageTitle = room ? room + ' – ' + document.title : document.title;
 
-document.title = title;
-onUnread(function (unread) {
-  document.title = (unread ? '(' + unread + ') ' : '') + title;
+on('unread', function (unread) {
+  document.title = (unread ? '(' + unread + ') ' : '') + pageTitle;
   const icon = root + 'assets/' + (unread ? 'icon-unread.svg' : 'icon.svg');
-  if ($('#icon').attr('href') !== icon) {
-    $('#icon').attr('href', icon);
+  $('#icon').not('[href="' + icon + '"]').attr('href', icon); // an unchanged icon would flicker
+  if (!unread) {
+    forget();
+    notification?.close();
   }
 });
 
-// notify shows a notification of a line and plays the sound, if the person has chosen that for this line.
-// The caller must make sure that the line is new, and that the person is away.
-export function notify({text}) {
-  const line = parse(text);
-  if (person.notify === 'everything' || person.notify === 'mentions' && mentions(line.text)) {
-    show(line);
-    play();
+// ---- Announcing. Lines that come soon after each other are a burst, with one notification and one sound. One
+// tab of the room announces them. Each tab waits for a random time, and longer without a sound. Then it claims
+// the burst, unless another tab has done so, or the person has read it there.
+
+const burstTime = 2000; // milliseconds from the first line of a burst to its end
+const longest = 1200; // characters of a line in which the name is looked for
+const settleTime = 300; // milliseconds in which tabs on a busy device see each other's claims
+const key = path + ':announced'; // the last claim: the position of its last line, and the tab
+const me = Math.random(); // this tab
+
+let count = 0, last; // the lines of the burst, and the last of them
+let claimTimer, notification; // both are the last ones
+
+// mentions reports whether a line has the person's name outside of links, as the log shows it unfolded.
+const mentions = ({text}) => splitLinks(parse(text).text.slice(0, longest)).some(part => !part.href && findMentions(part, person.name).length > 0);
+
+on('news', function (line) {
+  if (person.notify === 'everything' || person.notify === 'mentions' && (count > 20 || mentions(line))) {
+    last = line;
+    count++;
+    if (count === 1) {
+      claimTimer = setTimeout(claim, burstTime + 300 * Math.random() + (soundTrouble() ? 300 : 0));
+    }
+  }
+});
+
+// isDone reports whether the person has noticed the line at a position, or another tab announces it.
+function isDone({epoch, seq}) {
+  const claimed = load(device, key, {});
+  const isTaken = claimed.by !== me && claimed.epoch === epoch && claimed.seq >= seq;
+  return isTaken || !isAway() || hasRead({epoch, seq});
+}
+
+function forget() {
+  clearTimeout(claimTimer);
+  count = 0;
+}
+
+onStored(key, () => count > 0 && isDone(last.position) && forget());
+
+function claim() {
+  const {text, position} = last, {title, body} = words(count, text, pageTitle);
+  count = 0;
+  if (!isDone(position)) {
+    save(device, key, {...position, by: me});
+    setTimeout(() => isDone(position) || announce(title, body), settleTime);
   }
 }
 
-// canNotify reports whether the browser has notifications. It has none for a page without TLS.
-const canNotify = () => window.isSecureContext && 'Notification' in window;
-
-function show({name, text}) {
-  if (!canNotify() || Notification.permission !== 'granted') {
-    return;
-  }
+function announce(title, body) {
   try {
-    const notification = new Notification(name ? name + ' – ' + title : title, {body: text.replaceAll('\u2028', '\n'), tag: title, renotify: true, icon: root + 'assets/icon.svg'});
-    notification.onclick = function () {
-      window.focus();
-      notification.close();
-    };
-  } catch {} // Chrome on Android allows only a service worker to show notifications
-}
-
-// ---- The sound, a soft tone of a fifth of a second. A browser plays it only if the person has clicked or
-// typed before.
-
-let audio; // an AudioContext, made by unlock; undefined until it is first needed
-let lastPlayed = -soundPause; // by performance.now(); set by play
-
-function unlock() {
-  if (person.notify !== 'nothing' && window.AudioContext) {
-    audio ??= new AudioContext();
-    audio.resume();
+    if (!trouble()) {
+      notification = new Notification(title, {body, tag: path, renotify: true, icon: root + 'assets/icon.svg'});
+      notification.onclick = () => window.focus();
+    }
+  } catch {
+    refuses = true;
   }
+  soundTrouble() || play();
 }
-
-function play() {
-  const now = performance.now();
-  if (!audio || audio.state !== 'running' || now - lastPlayed < soundPause) {
-    return;
-  }
-  lastPlayed = now;
-  const tone = audio.createOscillator(), volume = audio.createGain();
-  tone.frequency.value = 660;
-  volume.gain.setValueAtTime(0.06, audio.currentTime);
-  volume.gain.exponentialRampToValueAtTime(0.001, audio.currentTime + 0.2);
-  tone.connect(volume).connect(audio.destination);
-  tone.start();
-  tone.stop(audio.currentTime + 0.2);
-}
-
-$(document).one('pointerdown keydown', unlock);
 
 // ---- The bell.
 
+// refuses says that only a service worker can make notifications. It is set by announce.
+let refuses = /Android.*Chrome/.test(navigator.userAgent);
+
+// trouble says why there are no notifications, or returns ''.
+function trouble() {
+  if (!window.isSecureContext) {
+    return 'notifications need https';
+  }
+  try {
+    if (!refuses) {
+      return Notification.permission === 'granted' ? '' : 'the browser has not allowed notifications';
+    }
+  } catch {}
+  return 'this browser shows no notifications of a page';
+}
+
 function showChoice() {
+  const text = meaning(person, trouble(), soundTrouble());
   $('#bell').toggleClass('on', person.notify !== 'nothing');
   $('#bell input').each((i, choice) => { choice.checked = choice.value === person.notify; });
-  $means.text(person.notify === 'nothing' ? '' : choiceMeaning() + (person.notify === 'mentions' && !person.name ? ' You have no name yet.' : ''));
+  $('#means').not((i, e) => e.textContent === text).text(text); // a screen reader reads each change
 }
 
-// choiceMeaning says what the person will notice. The browser may allow less than the person chose.
-function choiceMeaning() {
-  if (!canNotify()) {
-    return 'A sound: notifications need https.';
-  }
-  return Notification.permission === 'granted' ? 'A notification and a sound.' : 'A sound: the browser does not allow notifications.';
-}
-
-$('#bell input').on('change', async function () {
+// A click on the present choice asks for the permission again. Browsers may answer late, or never.
+$('#bell input').on('click', function () {
   person.set('notify', this.value);
-  unlock();
-  if (person.notify !== 'nothing' && canNotify() && Notification.permission === 'default') {
-    await Notification.requestPermission();
-  }
-  showChoice();
+  try {
+    if (this.value !== 'nothing' && Notification.permission === 'default') {
+      Notification.requestPermission()?.catch(() => {});
+    }
+  } catch {}
 });
 onPersonChanged(showChoice);
 showChoice();
+setInterval(() => $('#bell').prop('open') && showChoice(), 500); // what the system changes is not always reported

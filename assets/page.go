@@ -90,18 +90,28 @@ func (p Page) Home(root string) http.Handler {
 		"{{digest}}", Digest(),
 	).Replace(string(mustRead("home.html")))
 	a := newAsset([]byte(page), "text/html; charset=utf-8")
-	policy := pagePolicy()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", policy)
+		w.Header().Set("Content-Security-Policy", pagePolicy(r.Host))
 		a.ServeHTTP(w, r)
 	})
 }
 
-// pagePolicy returns the page's Content-Security-Policy. It names the style, which is part of the page, by its
-// hash, so that no other style in the page applies.
-func pagePolicy() string {
-	return "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
-		styleSource(pageStyle()) + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+// hostSyntax matches a host that may stand in a policy.
+var hostSyntax = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
+
+// allowedStyle is the part of a Content-Security-Policy that allows the page's style.
+var allowedStyle = styleSource(pageStyle())
+
+// pagePolicy returns the Content-Security-Policy of the page at a host. It names the style, which is part of the page,
+// by its hash, so that no other style in the page applies. It names the addresses of WebSockets, because 'self' does not
+// include them in Safari before version 16.
+func pagePolicy(host string) string {
+	connect := "connect-src 'self'"
+	if hostSyntax.MatchString(host) {
+		connect += " ws://" + host + " wss://" + host
+	}
+	return "default-src 'none'; " + connect + "; script-src 'self'; img-src 'self'; manifest-src 'self'; " +
+		allowedStyle + "; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
 // styleSource returns the part of a policy that allows only this style.

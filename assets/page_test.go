@@ -125,7 +125,7 @@ func TestPolicy(t *testing.T) {
 	_, style, _ := strings.Cut(page.Body.String(), "<style>")
 	style, _, _ = strings.Cut(style, "</style>")
 	sum := sha256.Sum256([]byte(style))
-	want := "default-src 'none'; connect-src 'self'; script-src 'self'; img-src 'self'; manifest-src 'self'; style-src 'sha256-" +
+	want := "default-src 'none'; connect-src 'self' ws://example.com wss://example.com; script-src 'self'; img-src 'self'; manifest-src 'self'; style-src 'sha256-" +
 		base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 	if got := page.Header().Get("Content-Security-Policy"); got != want {
 		t.Errorf("got %s, want %s", got, want)

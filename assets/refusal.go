@@ -101,8 +101,15 @@ func roomIn(path string) string {
 // forbidden matches the characters that the name of a room may not have.
 var forbidden = regexp.MustCompile(`[^a-z0-9_-]+`)
 
-// roomName returns a valid room name that is like name, or "" if there is none.
+// otherLetter matches letters and digits of which a room's name may have none.
+var otherLetter = regexp.MustCompile(`[^\PLa-zA-Z]|[^\PN0-9]`)
+
+// roomName returns the valid room name that somebody means with name. It returns "" if other letters than a to z are in
+// it, because a name without them would be that of another room.
 func roomName(name string) string {
+	if otherLetter.MatchString(name) {
+		return ""
+	}
 	right := strings.Trim(forbidden.ReplaceAllString(strings.ToLower(name), "-"), "-")
 	return strings.TrimRight(right[:min(len(right), 64)], "-")
 }

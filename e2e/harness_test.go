@@ -58,7 +58,7 @@ func buildAndRun(m *testing.M) (status int) {
 var readSources = sync.OnceFunc(func() {
 	filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
 		switch entry.Name() {
-		case ".git", ".ci", "bench":
+		case ".git", ".ci", "bench", "node_modules":
 			return filepath.SkipDir
 		}
 		return err
