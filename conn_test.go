@@ -290,6 +290,8 @@ func TestRefusedCommands(t *testing.T) {
 				}
 			}
 		}
+		p.Conn.Close()
+		ann.Conn.Close() // otherwise the chat waits for it for 5 s
 		c.stop()
 	}
 }

@@ -363,8 +363,8 @@ func TestNoNamedRooms(t *testing.T) {
 func TestPages(t *testing.T) {
 	server := newServer(startChat(t, with(func(cfg *config) { cfg.title, cfg.maxMessage, cfg.history, cfg.rooms = "Our chat", 12, 34, 56 })).chat)
 	for target, wants := range map[string][]string{
-		"/":                           {"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`, `src="assets/chat.js"`},
-		"/lobby/":                     {"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`, `src="../assets/chat.js"`},
+		"/":                           {"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`, `src="assets/page.js"`},
+		"/lobby/":                     {"<title>Our chat</title>", `data-max-message="12"`, `data-history="34"`, `data-rooms="56"`, `src="../assets/page.js"`},
 		"/manifest.webmanifest":       {`"Our chat"`, `"assets/icon.svg"`},
 		"/lobby/manifest.webmanifest": {`"lobby – Our chat"`, `"../assets/icon.svg"`},
 	} {

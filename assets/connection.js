@@ -1,7 +1,6 @@
 // connection.js owns the WebSocket and the position in the room's stream, and sends the outbox's messages. It
 // reconnects after every loss, and has each message said once. docs/protocol.md describes what the server does, in
-// "Coming back", "Events" and "Sending once". The page connects before jQuery and the rest of it are loaded; events.js
-// passes on what happens meanwhile.
+// "Coming back", "Events" and "Sending once". It begins before jQuery is loaded; events.js passes on what happens.
 
 import {path, limits, load, save, remove, storedKeys, device} from './store.js';
 import {Clock} from './clock.js';
@@ -22,10 +21,8 @@ import {ask, findTrouble} from './trouble.js';
 //   afterwards    New lines come, with acknowledgements before them.
 
 const reasons = {1001: 'The server is shutting down.', 1013: 'This connection was too slow to follow.'}; // by close code
-const refusals = { // of a message, by close code
-  1003: 'The server takes text only.',
-  1007: 'The server could not read a message as text.',
-  1009: 'A message was too long for the server.',
+const refusals = { // of a message
+  1003: 'The server takes text only.', 1007: 'The server could not read a message as text.', 1009: 'A message was too long for the server.',
 };
 
 const longEnough = 10000; // milliseconds for which a connection lives that is no failure
@@ -57,7 +54,7 @@ let replayEnd = 0; // END, the seq of the first line after the replay
 let oldEnd = Infinity; // lines below this seq were said before the page was opened
 let times = []; // pairs [count, at]; the next count lines were said at the time at, in milliseconds since 1970
 
-// nextPosition returns a copy of the next line's position, {epoch, seq}, or undefined if it is not known yet.
+// nextPosition returns a copy of the next line's position, or undefined if it is not known yet.
 export const nextPosition = () => position && {...position};
 
 // serverTime returns the server's clock in milliseconds since 1970, or the device's before the first event.
@@ -143,12 +140,10 @@ export function disconnect(why) {
 async function explain() {
   const failed = socket, {why, help, seconds, reason} = await findTrouble();
   if (why && (seconds || retry.failures > 1) && socket === failed && untilRetry() !== undefined) {
-    if (seconds) {
-      retry.within(1000 * seconds);
-    }
+    seconds && retry.within(1000 * seconds);
     emit('state', reason ?? 'offline', why, help);
     if (reason && !position) {
-      showPast();
+      showPast().catch(() => {}); // what came was no JSON
     }
   }
 }
@@ -208,9 +203,7 @@ function handleEvent({people, now, said, taken, page}) {
   if (now) {
     clock.sample(now);
   }
-  if (said) {
-    times.push(...said);
-  }
+  times.push(...said ?? []);
   if (people) {
     emit('people', people);
   }

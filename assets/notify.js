@@ -10,6 +10,7 @@ import {meaning, words} from './announce.js';
 import {play, soundTrouble} from './sound.js';
 
 const pageTitle = room ? room + ' – ' + document.title : document.title;
+document.title = pageTitle;
 
 on('unread', function (unread) {
   document.title = (unread ? '(' + unread + ') ' : '') + pageTitle;
