@@ -27,6 +27,7 @@ const cases = {
     '⟦https://example.com/100%25/%2F%20x⟧ and ⟦https://example.com/50%⟧',
     '⟦https://web.archive.org/web/2020/https://example.com/x⟧',
     'text:⟦http://example.com/⟧ git+⟦https://example.com/x.git⟧',
+    '⟦https://en.wikipedia.org/wiki/Guns_N\'_Roses⟧, ⟦https://en.wikipedia.org/wiki/Rock_\'n\'_Roll⟧, \'⟦https://e.example/a⟧\'', // rocket.chat 9739
     'line one ⟦https://example.com/a⟧\n⟦https://example.com/b⟧\tend',
   ],
   'www. without a scheme leads to http:, as on GitHub': [

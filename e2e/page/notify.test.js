@@ -68,6 +68,7 @@ test('A person is notified of nothing, of mentions, or of everything, as chosen,
   await page.look(false);
   await hear('Bob: Annette, and Joann, and ann_x');
   await hear('Bob: who is that?');
+  await hear('Bob: see https://example.com/пут/ann or www.shop.example/ann'); // which nothing marks
   await hear('Bob: I mean @ann!');
   await announced(page);
   assert.deepEqual(await page.eval(() => [shown, sounds]), [['Bob – Chat|I mean @ann!'], 1]); // nothing else was reported

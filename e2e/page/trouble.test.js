@@ -342,3 +342,16 @@ test('Lines in which nothing can be seen are no entries, and take nobody’s pla
   await page.untilShown('the end');
   await page.until(() => see.notices().length === 0 && $('#lines').children().length === 1);
 });
+
+test('Connections that end soon after they begin are tried less and less often, and the bar says what may be the reason', {}, async stage => {
+  const {page, network} = await stage.open();
+  let connections = 0;
+  network.serve = function (socket) {
+    connections++;
+    socket.send('E 0 0');
+    socket.close(1008);
+  };
+  network.hangUp();
+  await page.until(() => see.visible('#offline') && /^Connections end soon/.test($('#why').text()));
+  assert.ok(connections <= 8, `got ${connections} connections, want 8 at most`);
+});
