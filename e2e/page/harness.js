@@ -11,7 +11,7 @@ import {eventually} from './tab.js';
 export {all, eventually};
 
 const chosen = process.env.ENGINES?.split(',') ?? all;
-const browsers = new Map(); // by engine, promises of those that were started
+const browsers = new Map(); // by engine, a promise of each that was started
 
 // test registers a test for each engine. promise is what the page promises, as a sentence. Options are
 //

@@ -67,7 +67,7 @@ func TestAnswer(t *testing.T) {
 // An answer has the last lines of the history, oldest first: at most 200, and at most 64 KiB with their line breaks,
 // but at least one. more tells whether there are earlier ones.
 func TestBounds(t *testing.T) {
-	numbered := func(from, to, each int) (texts []string) { // frames of so many lines each
+	numbered := func(from, to, each int) (texts []string) { // frames with the number each of lines
 		for n := from; n < to; n += each {
 			var text []string
 			for i := n; i < min(to, n+each); i++ {

@@ -121,9 +121,9 @@ func (s *Stream) Since(since uint64) Record {
 	return r
 }
 
-// Last returns a record of the last lines of the history, without Senders and Marks. It has the last frames that hold
-// so many lines, or that have so many bytes, whichever are fewer. Its first frame is whole, even if it begins before
-// these lines. Frames and Past alias the stream.
+// Last returns a record of the last lines of the history, without Senders and Marks. It has the fewest of the last
+// frames that hold the number lines, or the number bytes. Its first frame is whole, even if it begins before these lines.
+// Frames and Past alias the stream.
 func (s *Stream) Last(lines, bytes uint64) Record {
 	r := Record{Epoch: s.epoch, End: s.end.Lines, Start: s.historyStart(), Past: s.past}
 	first := s.index(max(r.Start, r.End-min(r.End, lines)))
