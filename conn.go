@@ -79,8 +79,8 @@ func (h wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // accept makes a Conn of a request, or returns why it refuses the request. A connection that fails after Hijack is
 // closed without a response.
 func (h wsHandler) accept(w http.ResponseWriter, r *http.Request) *ws.HandshakeError {
-	// The limits come first. A browser does not tell its page why a WebSocket was refused, so the page asks
-	// again with a POST, which CheckRequest refuses.
+	// The limits come before CheckRequest, which refuses every POST. With a POST the page asks again after a
+	// refusal, because a browser does not tell its page why a WebSocket was refused.
 	room := r.PathValue("room")
 	if refused := h.chat.check(room); refused != nil {
 		return refused
@@ -274,8 +274,8 @@ func (c *Conn) forward(messages *ws.Reader) error {
 }
 
 // readLines reads a message and, without -rate, others that are buffered. Each becomes a line. Its line breaks
-// become spaces, and '\n' ends it. If err is not nil, text has the lines before the error. A binary message becomes no
-// line. It is the first message, because Ready reports none.
+// become spaces, and '\n' ends it. If err is not nil, text has the lines before the error. readLines carries
+// out a binary message, which is the first message, because Ready reports only text messages.
 func (c *Conn) readLines(messages *ws.Reader) (text []byte, err error) {
 	for more := true; more; more = c.limiter == nil && len(text) < pending.Enough && messages.Ready() {
 		start := len(text)

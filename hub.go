@@ -474,7 +474,7 @@ func (h *Hub) sweep() {
 	h.stored.Offer(h.stream.End().Lines)
 }
 
-// checkSilence closes the transport of c and drops c if its time is over. It returns whether a ping is due.
+// checkSilence closes and drops c if it was silent or blocked for too long. It reports whether a ping is due.
 func (h *Hub) checkSilence(c *Conn) (ping bool) {
 	if !c.out.Idle() {
 		c.silence.Reset() // a ping may still be queued, so silence proves nothing

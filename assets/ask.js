@@ -6,7 +6,7 @@ import {cleanName} from './names.js';
 
 const [$ask, $name, $who, $naming] = ['#ask', '#name', '#who', '#naming'].map(id => $(id));
 const advice = $naming.text();
-let waiting; // what withName still has to call; undefined if nothing
+let waiting; // the function that withName still has to call, or undefined
 
 const isOpen = () => !$ask.prop('hidden');
 
@@ -29,7 +29,7 @@ function ask(why) {
   why || $name.trigger('select');
 }
 
-// close leaves what was typed in the field, for the next time.
+// close hides the question. The field keeps what was typed, for the next time.
 function close() {
   $ask.prop('hidden', true);
   waiting = undefined;

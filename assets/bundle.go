@@ -23,8 +23,8 @@ var (
 	exports = regexp.MustCompile(`(?m)^export ((?:const|class|function|async function) (\w+))`)
 )
 
-// unneeded matches indentation, and comments without quotation marks. A module must have no string of two lines, and
-// none with " // " in it.
+// unneeded matches indentation, lines that are comments, and comments after code if they have no quotation marks. A
+// module must have no string of two lines, and none with " // " in it.
 var unneeded = regexp.MustCompile("(?m)^\\s*//.*\n|^\\s+| // [^'\"`\n]*$")
 
 // bundles returns the page's two scripts, by file name.

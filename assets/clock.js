@@ -6,14 +6,14 @@ const mostSamples = 20;
 // Clock counts on from the server's times with monotonic, which returns milliseconds. So the device's own clock does
 // not matter. monotonic may stand still while the device sleeps; the next sample puts that right.
 export class Clock {
-  #samples = []; // {taken, ahead}: milliseconds of the server's clock ahead of monotonic, at the time taken
+  #samples = []; // {taken, ahead}; at taken, the clock of the server was ahead of monotonic by ahead milliseconds
   #isOver = false; // the next sample replaces all others
 
   constructor(monotonic = () => performance.now(), fallback = () => Date.now()) {
     Object.assign(this, {monotonic, fallback});
   }
 
-  // sample takes the server's time, in milliseconds since 1970, from an event that has just come.
+  // sample notes the server's time, in milliseconds since 1970, from an event that has just come.
   sample(serverTime) {
     const taken = this.monotonic();
     const recent = this.#isOver ? [] : this.#samples.filter(sample => taken - sample.taken < memory);

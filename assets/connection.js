@@ -47,8 +47,8 @@ let liveSince; // when the position came, by performance.now; set by handlePosit
 let live = false; // the position has come
 let maySend = false; // the first event has come
 
-// Set by handlePosition for each connection.
-let position; // {epoch, seq} of the next line; report counts it on; undefined before the first line
+// Set by handlePosition for each connection, and by showPast before the first.
+let position; // {epoch, seq} of the next line; report counts it on; undefined until the server has sent one
 let repeats = 0; // number of next lines that the page has already shown; handleLine counts it down
 let replayEnd = 0; // END, the seq of the first line after the replay
 let oldEnd = Infinity; // lines below this seq were said before the page was opened
@@ -135,8 +135,8 @@ export function disconnect(why) {
   emit('state', 'offline', why);
 }
 
-// explain finds out why there is no connection, and tries again when the server proposes. A page that the server has
-// no room for shows the past. A single failure says little, because the server may have started in between.
+// explain shows why there is no connection, and tries again when the server proposes. A page that the server has no
+// room for shows the last lines. A single failure says little, because the server may have started after it.
 async function explain() {
   const failed = socket, {why, help, seconds, reason} = await findTrouble();
   if (why && (seconds || retry.failures > 1) && socket === failed && untilRetry() !== undefined) {
@@ -241,7 +241,7 @@ function report(text, at, message) {
   emit('line', line);
 }
 
-// consumeTime returns when the next line was said, and removes that from times. Without a time it is now.
+// consumeTime removes the next line's time from times, and returns it as a Date. A line without a time was said now.
 function consumeTime() {
   if (times.length === 0) {
     return new Date(serverTime());

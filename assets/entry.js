@@ -15,14 +15,14 @@ const maxName = 100; // letters shown of a name
 // width returns about how many letters are as wide as text. Wide symbols, cuneiform and emoji are slow to lay out.
 const width = text => text.replace(/[\p{So}\u{10000}-\u{1ffff}]/gu, 'wwwwww').length;
 
-// beginning returns the start of text that has the width most, and not too many rows.
+// beginning returns the start of text that is about as wide as most letters, and has at most maxRows rows.
 function beginning(text, most) {
   const start = text.split('\n', maxRows).join('\n').slice(0, most);
   return start.slice(0, most * start.length / width(start)).replace(/[\ud800-\udbff]$/, ''); // half a character
 }
 
-// costOf returns about how many elements a line has, if each link or mention has 8 characters, and something
-// for the memory of a long text.
+// costOf returns about how many elements a line has, if each link or mention has 8 characters. A long text costs
+// more, because of its memory.
 export const costOf = ({text}) => 8 + Math.min(70, width(text.slice(0, maxShown)) / 8) + text.length / 500;
 
 // element returns a new element with children. Strings among them become text, never markup.
@@ -48,7 +48,7 @@ export function inWords(at, options) {
   }
 }
 
-// timeElement has the whole time in its title, once it is looked at, because a format of the present zone takes time.
+// timeElement gets its title, the date and time, only when the pointer reaches it, because formatting them is slow.
 const timeElement = at => Object.assign(element('time', '', clock(at)), {
   dateTime: at.toISOString(),
   onmouseenter: ({target}) => { target.title = inWords(at, {dateStyle: 'full', timeStyle: 'medium'}); },

@@ -6,9 +6,9 @@ const rowLength = 40; // characters, as on a phone
 
 const rowsOf = text => Math.max(text.split('\n', groupRows + 1).length, Math.ceil(text.length / rowLength));
 
-// group sets continued of each line: whether it shows no name and time because a line before it shows them.
-// last is the line before the first. A notice is a line without a name. now is the time of lines without one,
-// in milliseconds. For later calls the lines keep began, the time of the visible one, and rows since then.
+// group sets continued of each line. It is true if the line shows no name and time, because a line before it does.
+// last is the line before lines. A notice is a line without a name. now is the time of lines without a time, in
+// milliseconds. For later calls a line keeps began, the time that is shown for it, and rows, the number since then.
 export function group(lines, last, now) {
   for (const line of lines) {
     const began = Number(line.at ?? now), rows = rowsOf(line.text);

@@ -1,4 +1,4 @@
-// lifecycle.js owns what happens to the page and its device, and what follows for the connection and the outbox.
+// lifecycle.js starts the connection, and reacts to what happens to the page, its device and the network.
 
 import {path, load, device, onStored} from './store.js';
 import {connect, disconnect, liveness, outbox, takeOver, untilRetry} from './connection.js';
@@ -8,8 +8,8 @@ takeOver();
 connect();
 setInterval(() => liveness.tick(), tickTime);
 
-// check is called when a person comes to the page, and when the network may be another. That is worth an attempt to
-// connect at once, or the question whether the connection still lives.
+// check connects at once if an attempt is planned, or else asks whether the connection still lives. It is called when a
+// person comes to the page, and when the network may be another.
 function check() {
   untilRetry() === undefined ? liveness.probe() : connect();
 }
@@ -20,12 +20,12 @@ window.addEventListener('offline', () => liveness.probe()); // some systems say 
 document.addEventListener('resume', check); // a frozen page
 document.addEventListener('visibilitychange', () => document.hidden || check());
 
-// A person at the page needs to know within seconds that it is cut off, but not at each key.
+// A person who uses the page must learn within seconds that it is cut off, so a touch probes after 5 s of silence.
 for (const event of ['pointerdown', 'keydown', 'wheel', 'touchmove']) {
   window.addEventListener(event, () => liveness.probe(5000), {passive: true, capture: true});
 }
 
-// ---- Messages of closed pages. It is better if only one page takes them over.
+// ---- Messages of closed pages. Because of the random delay, mostly one page alone takes them over.
 
 onStored(path + ':outbox:', key => load(device, key, {}).at === 0 && setTimeout(takeOver, 200 + 800 * Math.random()));
 setInterval(takeOver, 10000); // which renews this page's messages, too

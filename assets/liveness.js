@@ -6,7 +6,7 @@ const answerTimeout = 10000; // milliseconds in which the server answers a hands
 const probeTimeout = 4000; // milliseconds in which it answers a probe, which somebody may wait for
 const silenceTimeout = 36000; // milliseconds after which the page probes; the server sends something every 25 s
 const sleepTime = 5000; // milliseconds by which a tick is late after the device has slept
-const maxPatience = 8; // answerTimeouts, after several connections that died with a message
+const maxPatience = 8; // answerTimeouts to wait for an acknowledgement, at most
 
 // Liveness watches one connection after another, an object with
 //
@@ -20,7 +20,7 @@ const maxPatience = 8; // answerTimeouts, after several connections that died wi
 export class Liveness {
   #connection; // the argument of start; undefined while there is none
   #deadline; // monotonic time by which the server must be heard; undefined while nothing is expected
-  #acknowledgedBy; // the same for an acknowledgement, because lines of others may come without one
+  #acknowledgedBy; // monotonic time by which an acknowledgement must come; lines of others may come without one
   #lastHeard; // monotonic time of the last message
   #unsent = 0; // bytes that the browser had not sent at the last tick
   #lastTick; // wall time of the last tick
@@ -64,8 +64,8 @@ export class Liveness {
     this.#patience = 1;
   }
 
-  // probe asks the server for a sign of life, unless one has come in the last milliseconds, or is expected anyway. On a
-  // slow line the answer would come after that to a long message.
+  // probe asks the server for a sign of life, unless one has come in the last milliseconds, or an answer is expected
+  // anyway. On a slow line, the answer to a probe would come later than the answer to a long message before it.
   probe(last = tickTime) {
     if (this.#connection?.greeted() && this.#deadline === undefined && this.monotonic() - this.#lastHeard > last) {
       this.#connection.ping();
@@ -79,8 +79,8 @@ export class Liveness {
   }
 
   // tick probes after a silence, and after the device has slept. It ends the connection if no answer came in time,
-  // unless the browser is still sending a long message. The browser counts as sent what the system holds of a message,
-  // so the patience grows with each connection that dies while a message is on its way: the line may be slow.
+  // unless the browser is still sending a long message. The browser counts the part that the system holds as sent, so
+  // tick can't see how slow a line is. Its patience doubles with each connection that dies with a message on its way.
   tick() {
     const now = this.monotonic(), wall = this.wall(), unsent = this.#connection?.unsent() ?? 0;
     if (wall - this.#lastTick > tickTime + sleepTime) {

@@ -19,7 +19,7 @@ const [$lines, $outbox] = [$('#lines'), $('#outbox')];
 // cost, and draw its element.
 
 export const rows = []; // oldest first; those that are not drawn are the last
-const leaving = new Set(); // elements that the next drawing removes, and perhaps undefined
+const leaving = new Set(); // elements that the next drawing removes; undefined for a row that was never drawn
 let cost = 0; // of all rows
 
 function add(row) {
@@ -71,7 +71,7 @@ export function settle(message, classes, mark) {
   add({...parse(message.text), own: true, classes, mark});
 }
 
-// notice adds a notice, unless the last row says the same, and returns it. Instead of a new one it may move row.
+// notice adds a notice, or moves row, an earlier one, unless the last row has the same text. It returns the last row.
 export function notice(text, row = {kind: 'notice'}) {
   const notices = rows.filter(({kind}) => kind === 'notice'), last = notices[notices.length - 1];
   if (last?.text === text && last === rows[rows.length - 1]) {
@@ -85,15 +85,16 @@ export function notice(text, row = {kind: 'notice'}) {
 // ---- Drawing.
 
 let timer; // calls draw; undefined if nothing is to be drawn
-let pause = 16; // milliseconds until then; in a flood, drawing takes a quarter of the time
+let pause = 16; // milliseconds from plan to draw; in a flood, drawing takes a quarter of the time
 
-// plan has draw called soon, but not while an event is handled.
+// plan has draw called soon, after the event that is being handled.
 export const plan = () => { timer ??= setTimeout(draw, pause); };
 
 // draw makes elements of the rows that have none. While the log is held, it only shows how many there are.
 export function draw() {
   const began = performance.now(), fresh = rows.filter(row => !row.element);
   const added = fresh.filter(row => !row.kind).length;
+  clearTimeout(timer);
   timer = undefined;
   if (isHeld()) {
     showBelow(added);

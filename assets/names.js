@@ -8,8 +8,8 @@ const hidden = unseen + String.raw`\0-\x08\x0e-\x1f\x7f-\x9f`;
 const shaped = ['Arab', 'Syrc', 'Nkoo', 'Deva', 'Beng', 'Guru', 'Gujr', 'Orya', 'Taml', 'Telu', 'Knda', 'Mlym', 'Sinh', 'Khmr', 'Mymr']
   .map(script => `\\p{Script=${script}}`).join('');
 
-// notNeeded captures letters with a joiner, emoji, flags and keycaps, which need a hidden character, and
-// matches other hidden characters. For notCompared, only emoji with a joiner and flags need one.
+// notNeeded matches hidden characters, and captures what needs one and stays: letters with a joiner, emoji, flags
+// and keycaps. Of these, notCompared captures only flags and emoji with a joiner.
 const letter = `(?![${unseen}])[${shaped}]`, picture = '\\p{Extended_Pictographic}', tone = '\\p{Emoji_Modifier}';
 const flag = String.raw`\u{1f3f4}[\u{e0030}-\u{e0039}\u{e0061}-\u{e007a}]{4,6}\u{e007f}`;
 const emoji = `(?:(?!\\p{Emoji_Presentation})${picture}[\\ufe0e\\ufe0f]|${picture}${tone}?)`;

@@ -32,14 +32,14 @@ const settleTime = 300; // milliseconds in which tabs on a busy device see each 
 const key = path + ':announced'; // the last claim: the position of its last line, and the tab
 const me = Math.random(); // this tab
 
-let count = 0, last; // the lines of the burst, and the last of them
-let claimTimer, notification; // both are the last ones
+let count = 0, last; // the number of lines in the burst, and the last of them
+let claimTimer, notification; // of the last burst
 
-// mentions reports whether a line has the person's name outside of links, as the log shows it unfolded.
+// mentions reports whether a line has the person's name in the part that the log shows folded, outside of links.
 const mentions = ({text}) => splitLinks(parse(text).text.slice(0, longest)).some(part => !part.href && findMentions(part, person.name).length > 0);
 
 on('news', function (line) {
-  if (person.notify === 'everything' || person.notify === 'mentions' && (count > 20 || mentions(line))) {
+  if (person.notify === 'everything' || person.notify === 'mentions' && (count > 20 || mentions(line))) { // a flood is not searched
     last = line;
     count++;
     if (count === 1) {
@@ -85,7 +85,7 @@ function announce(title, body) {
 
 // ---- The bell.
 
-// refuses says that only a service worker can make notifications. It is set by announce.
+// refuses reports whether only a service worker can make notifications. announce sets it after a failure.
 let refuses = /Android.*Chrome/.test(navigator.userAgent);
 
 // trouble says why there are no notifications, or returns ''.

@@ -29,8 +29,8 @@ on('line', function (line) {
   }
 });
 
-// warn warns of a line under the person's name, unless the person said it in another tab. That tab has the line in its
-// stored outbox until it knows it as its own, which may be a second later than here.
+// warn warns of a line under the person's name, unless the person said it in another tab. That tab stores its message
+// in the outbox until it records the line as own, which may be a second after the line has come here.
 function warn(position, name) {
   if (!isOwn(position) && !namesakes.has(name)) {
     namesakes.add(name);

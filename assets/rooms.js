@@ -13,7 +13,7 @@ const $syntax = $('#syntax'), syntax = $syntax.text();
 $('#go').on('submit', function (event) {
   event.preventDefault();
   const typed = $('#other').val().trim(), name = allowed(typed);
-  if (typed && !name) {
+  if (typed && !name && !/^https?:/i.test(typed)) { // an address may be that of the room without a name
     $syntax.text('A room’s name has Latin letters, digits, - and _.').addClass('wrong');
   } else {
     location.href = (root || './') + (name && name + '/');

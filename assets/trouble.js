@@ -2,8 +2,8 @@
 
 const patience = 8000; // milliseconds to wait for an answer
 
-// ask requests an address beside the page. It returns the part of the answer that judge needs, or {} if there is none in
-// time. A request that hangs is ended, because a browser allows only some at once.
+// ask requests an address in the page's directory. It returns what judge needs of the answer, or {} if no answer comes
+// in time. It ends a request that hangs, because a browser allows only some at once.
 export async function ask(address, options) {
   const end = window.AbortController && new AbortController();
   const timeout = new Promise(resolve => setTimeout(resolve, patience, {})).finally(() => end?.abort());

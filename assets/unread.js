@@ -1,7 +1,7 @@
 // unread.js owns what is new to the person: the lines that somebody else said while the person was away, or was
-// reading further up. A rule stands before the first of them, and the title counts the former. What the person reads in one tab of the
-// room is read in all. unread.js exports addLine, through which lines come into the log, markOwn, isAway and
-// hasRead.
+// reading further up. The rule "New" stands before the first of them, and the title counts those of an absence.
+// What the person reads in one tab of the room is read in all its tabs. unread.js exports addLine, through which lines
+// come into the log, markOwn, isAway and hasRead.
 
 import {path, load, save, device, onStored} from './store.js';
 import {emit, on} from './events.js';
@@ -21,7 +21,7 @@ const firstRead = load(device, key, {}); // read when the page was opened
 let read = firstRead; // the position of the first line that may be unread
 let unread = 0; // new lines since the person left
 let wasBelow = false; // there are new lines below the view, where the person has scrolled up
-let shownAt = -Infinity; // when the rule came into view, by performance.now(); Infinity while that is to be done
+let shownAt = -Infinity; // when the rule last came into view, by performance.now(); Infinity until a new rule does
 
 // hasRead reports whether the person has read the line at a position, in this tab or another.
 export const hasRead = position => isRead(position, read);
@@ -83,7 +83,7 @@ export function addLine(line) {
   return isUnseen;
 }
 
-// forget lets those lines no longer be new that isOld chooses.
+// forget marks the new lines that isOld chooses as no longer new, and counts the unread lines again.
 function forget(isOld) {
   rows.filter(row => row.isNew && isOld(row)).forEach(row => { row.isNew = false; });
   setUnread(returned < Infinity ? 0 : rows.filter(row => row.isNew).length);
@@ -107,8 +107,8 @@ export function markOwn() {
 // ---- What the person sees.
 
 const [rule] = $('<div id="new"><span>New</span></div>');
-// The rule stands before the first new line, and comes into view once. What is drawn in front of the person is read in
-// all tabs.
+// The rule stands before the first new line, and the log scrolls to it once. If the person is there after a drawing,
+// all lines so far are read, in all tabs.
 on('drawn', function () {
   const first = rows.find(row => row.isNew)?.element, isThere = returned < Infinity, position = nextPosition();
   if (first?.previousSibling !== rule) {

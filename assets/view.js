@@ -46,7 +46,7 @@ function keepPlace() {
 // change calls f, which changes the log, and keeps in view what is in view. added is the number of entries
 // that f adds at the end. It must not be called while the log is held.
 export function change(f, added) {
-  checkScroll(); // its event may be still to come
+  checkScroll(); // the scroll event may be still to come
   f();
   below += added;
   keepPlace();

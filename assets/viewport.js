@@ -3,7 +3,7 @@
 // asks for it. Safari on iOS lays its keyboard over the page, and only the visual viewport shrinks. Then this
 // module sets --height, --top and the class keyboard, which chat.css uses. It exports visiblePart.
 
-const keyboard = 80; // CSS pixels; no keyboard is lower, and the bars of browsers are
+const keyboard = 80; // CSS pixels; every keyboard is higher, and the bars of browsers are lower
 
 // visiblePart returns the part of the page that a keyboard leaves free, {height, top} in CSS pixels, or
 // undefined if no keyboard covers the page. pageHeight is the height of the page's layout, and viewport a

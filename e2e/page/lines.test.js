@@ -141,7 +141,7 @@ test('Nothing that anyone says becomes markup, moves what others say, or widens 
   await page.expectNoComplaints();
 });
 
-test('Control characters are shown, in the log, names, notifications and copies, and all others are as they were said', {short: true}, async stage => {
+test('Control characters are shown, in the log, names, notifications and copies, and all others are as they were said', {}, async stage => {
   const {ann, page, network} = await stage.open();
   network.preload(() => {
     localStorage['chat:notify'] = '"everything"';

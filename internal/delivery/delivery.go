@@ -132,8 +132,8 @@ func NewBeat() *Beat {
 	return &Beat{ping, heartbeat, &stream.Frame{Bytes: slices.Concat(heartbeat.Bytes, ping.Bytes)}}
 }
 
-// Sweep sends a ping, if one is due. A client that gets events gets a heartbeat with it, in one write, and also when it
-// got neither a line nor an event for beatSweeps. Sweep must be called each sweep.
+// Sweep sends a ping if ping says that one is due. A client that gets events gets a heartbeat in the same write, and
+// also after each beatSweeps without a line or an event. Sweep must be called each sweep.
 func (d *Delivery) Sweep(s *stream.Stream, b *Beat, ping bool) {
 	d.quiet++
 	switch {
@@ -203,8 +203,8 @@ func (d *Delivery) send(s *stream.Stream, frames []*stream.Frame, size int) {
 	d.put(Batch{frames, d.behind})
 }
 
-// put puts b into the queue. Lines and events are the last frames of a batch, so the last one shows whether there are
-// any.
+// put puts b into the queue. The last frame shows whether b has lines or events, because they follow control frames. If
+// it is a ping that waited behind a heartbeat, the next heartbeat only comes early.
 func (d *Delivery) put(b Batch) {
 	if last := b.Frames[len(b.Frames)-1]; last.Bytes[0]&0x08 == 0 { // no control frame (RFC 6455, section 5.5)
 		d.quiet = 0

@@ -23,8 +23,8 @@ const (
 	// MaxLines is the largest number of lines in an answer.
 	MaxLines = 200
 
-	// MaxBytes is the largest number of bytes of lines in an answer of more than one line. Frames are pinned in memory
-	// until the client has read the answer, so it should fit into the buffer of a connection.
+	// MaxBytes is the largest number of bytes of lines in an answer of more than one line. The answer should fit into
+	// the buffer of a connection, because the frames stay in memory until the last byte is written.
 	MaxBytes = 64 << 10
 
 	// linePrice and bytePrice are about the processor time for a line of an answer, and for each byte of it.
@@ -43,9 +43,9 @@ type Handler struct {
 	share   *cpushare.Share
 }
 
-// NewHandler returns a Handler. last must return a record as of [stream.Stream.Last], with MaxLines and MaxBytes, or
-// false if there is no such room. Pages of other origins are refused. The lines of answers that are not written yet
-// count in memory.
+// NewHandler returns a Handler. last must return what [stream.Stream.Last] returns for MaxLines and MaxBytes, or false
+// if the room is not open. The Handler refuses pages of other origins. In memory it counts the lines of answers that
+// are not written yet.
 func NewHandler(last func(room string) (stream.Record, bool), origins []ws.Origin, memory *budget.Budget) *Handler {
 	return &Handler{last, origins, memory, cpushare.New()}
 }
