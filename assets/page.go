@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,8 +35,8 @@ type Page struct {
 }
 
 // Files returns a handler for each script and icon, by file name. The caller must serve them in a directory
-// assets/, which Home and Manifest refer to.
-func Files() map[string]http.Handler {
+// assets/, which Home and Manifest refer to, and must not change the map.
+var Files = sync.OnceValue(func() map[string]http.Handler {
 	handlers := make(map[string]http.Handler)
 	for _, name := range []string{"icon.svg", "icon-unread.svg"} {
 		handlers[name] = newAsset(mustRead(name), "image/svg+xml")
@@ -46,11 +47,11 @@ func Files() map[string]http.Handler {
 		handlers[name] = newAsset(script, "text/javascript; charset=utf-8")
 	}
 	return handlers
-}
+})
 
 // Digest returns a short digest of all files of the page. Two versions of the program with different pages have
 // different digests.
-func Digest() string {
+var Digest = sync.OnceValue(func() string {
 	entries, err := files.ReadDir(".")
 	if err != nil {
 		panic(err)
@@ -60,7 +61,7 @@ func Digest() string {
 		fmt.Fprintf(all, "%s %x\n", e.Name(), sha256.Sum256(mustRead(e.Name())))
 	}
 	return hex.EncodeToString(all.Sum(nil)[:8])
-}
+})
 
 // mustRead returns the content of an embedded file.
 func mustRead(name string) []byte {
@@ -72,9 +73,9 @@ func mustRead(name string) []byte {
 }
 
 // pageStyle returns the style that is part of the page, without comments and indentation.
-func pageStyle() string {
+var pageStyle = sync.OnceValue(func() string {
 	return regexp.MustCompile(`(?m)\s*/\*.*\*/|^\s+`).ReplaceAllString(string(mustRead("chat.css")), "")
-}
+})
 
 // Home returns the handler of the page. root is the relative URL of the directory that contains assets/: "" for
 // the page of the nameless room, "../" for a named one.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path"
@@ -30,7 +31,7 @@ func get(h http.Handler, headers ...string) *httptest.ResponseRecorder {
 
 // everything returns the handlers of the page, a manifest and all files, by name.
 func everything() map[string]http.Handler {
-	all := Files()
+	all := maps.Clone(Files())
 	all["the page"] = Page{}.Home("")
 	all["the manifest"] = Page{}.Manifest("")
 	return all

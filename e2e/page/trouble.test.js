@@ -203,7 +203,7 @@ function asked(page) {
   return questions;
 }
 
-test('What a closed tab has not sent, another tab of the room sends once', {short: true}, async stage => {
+test('What a closed tab has not sent, another tab of the room sends once', {}, async stage => {
   const {ann, page, network} = await stage.open();
   const other = await page.another();
   network.cut();
