@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,28 +32,53 @@ func TestPage(t *testing.T) {
 		if engine != "chromium" && !wstest.Long() {
 			continue
 		}
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			for program, onDebian := range programs {
-				requireProgram(t, program, onDebian)
-			}
-			env := []string{"CHAT=" + built, "ENGINES=" + engine, "TMPDIR=" + t.TempDir()}
-			if wstest.Long() {
-				cert, key := wstest.NewCertificate(t)
-				env = append(env, "CERT="+cert, "KEY="+key, "GORILLA="+gorillasPage(t))
-			} else {
-				env = append(env, "SHORT=1")
-			}
-			if *screenshots != "" {
-				dir, err := filepath.Abs(*screenshots)
-				if err != nil {
-					t.Fatal(err)
-				}
-				env = append(env, "SCREENSHOTS="+dir)
-			}
-			runNode(t, "page", env, "run.js")
-		})
+		for n, files := range testFiles(t, engine) {
+			t.Run(fmt.Sprint(engine, " ", n+1), func(t *testing.T) {
+				t.Parallel()
+				testPage(t, engine, programs, files)
+			})
+		}
 	}
+}
+
+// testFiles returns the files in page/ with the tests of an engine, for each process that runs some. Chromium has by far
+// the most tests, which mostly wait.
+func testFiles(t *testing.T, engine string) [][]string {
+	files, err := filepath.Glob("page/*.test.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	processes := make([][]string, 1)
+	if engine == "chromium" && wstest.Long() {
+		processes = make([][]string, 2)
+	}
+	for i, file := range files {
+		n := i % len(processes)
+		processes[n] = append(processes[n], filepath.Base(file))
+	}
+	return processes
+}
+
+// testPage runs the tests in files, which are in page/, in an engine that needs programs.
+func testPage(t *testing.T, engine string, programs map[string]string, files []string) {
+	for program, onDebian := range programs {
+		requireProgram(t, program, onDebian)
+	}
+	env := []string{"CHAT=" + built, "ENGINES=" + engine, "TMPDIR=" + t.TempDir()}
+	if wstest.Long() {
+		cert, key := wstest.NewCertificate(t)
+		env = append(env, "CERT="+cert, "KEY="+key, "GORILLA="+gorillasPage(t))
+	} else {
+		env = append(env, "SHORT=1")
+	}
+	if *screenshots != "" {
+		dir, err := filepath.Abs(*screenshots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env = append(env, "SCREENSHOTS="+dir)
+	}
+	runNode(t, "page", env, append([]string{"run.js"}, files...)...)
 }
 
 // The modules of the page that need no browser work in Node.
