@@ -62,9 +62,10 @@ $('#share').text(navigator.share ? 'Share' : 'Copy link').on('click', async func
 });
 
 $(document).on('click', event => $('.menu').not($(event.target).closest('.menu')).prop('open', false));
-$(document).on('keydown', function ({key, target}) {
-  if (key === 'Escape') {
-    const $open = $('.menu[open]').prop('open', false);
-    $open.has(target).find('summary').trigger('focus');
+$(document).on('keydown', function (event) {
+  const $open = $('.menu[open]');
+  if (event.key === 'Escape' && $open.length) {
+    event.stopPropagation(); // the key means nothing else, such as that new lines are read
+    $open.prop('open', false).has(event.target).find('summary').trigger('focus');
   }
 });

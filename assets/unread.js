@@ -125,7 +125,7 @@ on('drawn', function () {
   }
 });
 
-$(document).on('keydown', function (event) {
+$(window).on('keydown', function (event) { // after what Escape closes
   if (event.key === 'Escape' && !event.originalEvent.isComposing) {
     forget(() => true);
   }

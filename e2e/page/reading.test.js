@@ -164,9 +164,11 @@ test('Lines that come while the person looks elsewhere are counted, and stand be
   await page.picture('new.png');
   await page.eval(() => { $('#bell').prop('open', true).find('summary').trigger('focus'); });
   await page.press('Escape'); // closes the menu alone
-  await page.until(() => !$('#bell').prop('open') && see.texts() === 'seen,new,not seen,nor this,seen, too');
+  await page.until(() => !$('#bell').prop('open'));
+  ann.say('and this');
+  await page.until(() => see.texts() === 'seen,new,not seen,nor this,seen, too,and this');
   await page.press('Escape');
-  await page.until(() => see.texts() === 'seen,not seen,nor this,seen, too');
+  await page.until(() => see.texts() === 'seen,not seen,nor this,seen, too,and this');
 
   await page.show(false); // a hidden tab is the same
   ann.say(...numbered(0, 100));
