@@ -39,12 +39,12 @@ export const plural = (n, noun) => n + ' ' + noun + (n === 1 ? '' : 's');
 // clock returns the time of day of a Date, as hh:mm.
 export const clock = at => at.toTimeString().slice(0, 5);
 
-// inWords returns a Date in the person's language. Some browsers know no time zone, and throw.
-export function inWords(at, options) {
+// inWords returns a Date or number in the person's language. Some browsers know no time zone, and throw.
+export function inWords(value, options) {
   try {
-    return at.toLocaleString(undefined, options);
+    return value.toLocaleString(undefined, options);
   } catch {
-    return at.toString().slice(0, 21);
+    return value.toString().slice(0, 21);
   }
 }
 

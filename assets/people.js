@@ -3,7 +3,7 @@
 import {person} from './store.js';
 import {on} from './events.js';
 import {outbox, serverTime} from './connection.js';
-import {clock, element} from './entry.js';
+import {clock, element, inWords} from './entry.js';
 import {notice} from './log.js';
 import {parse, sameName} from './names.js';
 import {isOwn} from './own.js';
@@ -12,7 +12,7 @@ const recently = 60 * 60 * 1000; // milliseconds for which a speaker is listed
 const speakers = new Map(); // name to Date of the last line, oldest first; at most 100
 const namesakes = new Set(); // the person's names that had their notice
 
-on('people', n => $('#people').text(n === 1 ? '1 person' : n.toLocaleString() + ' people'));
+on('people', n => $('#people').text(n === 1 ? '1 person' : inWords(n) + ' people'));
 
 on('line', function (line) {
   const {name} = parse(line.text);

@@ -12,7 +12,10 @@ let following = true; // the log stays at its end; set by checkScroll and toEnd
 let below = 0; // entries added since the log stopped following its end
 
 // isFollowing reports whether the log stays at its end, so that the person sees what comes.
-export const isFollowing = () => following;
+export function isFollowing() {
+  checkScroll();
+  return following;
+}
 
 // place is the first row in view, with its distance from the view's top, and scrollTop when these were noted.
 let place = {}; // {row, top, scrolled}
@@ -46,14 +49,15 @@ function keepPlace() {
 // change calls f, which changes the log, and keeps in view what is in view. added is the number of entries
 // that f adds at the end. It must not be called while the log is held.
 export function change(f, added) {
-  checkScroll(); // the scroll event may be still to come
+  checkScroll();
   f();
   below += added;
   keepPlace();
 }
 
-// checkScroll notes where the log is if the person has scrolled it. What keepPlace has scrolled must not be
-// noted again, because browsers round, and the errors would add up.
+// checkScroll notes where the log is if the person has scrolled it. It must be called before that is used, because the
+// scroll event may be still to come. What keepPlace has scrolled must not be noted again, because browsers round, and
+// the errors would add up.
 function checkScroll() {
   if (log.scrollTop !== place.scrolled) {
     following = log.scrollTop > log.scrollHeight - log.clientHeight - 8;

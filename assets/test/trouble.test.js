@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {judge} from '../trouble.js';
+import {ask, judge} from '../trouble.js';
 
 const html = '<!DOCTYPE html><title>Log in</title>';
 
@@ -34,4 +34,17 @@ for (const [name, answer, want] of [
 
 test('without a network the server is not blamed', function () {
   assert.match(judge({}, false).why, /This device has no network/);
+});
+
+test('A request that hangs for 8 s counts as one without an answer, and is ended', async function (t) {
+  t.mock.timers.enable({apis: ['setTimeout']});
+  const signals = [];
+  globalThis.window = globalThis;
+  t.mock.method(globalThis, 'fetch', (address, {signal}) => (signals.push(signal), new Promise(() => {})));
+  const answer = ask('ws', {method: 'POST'});
+  t.mock.timers.tick(7999);
+  assert.equal(signals[0].aborted, false);
+  t.mock.timers.tick(1);
+  assert.deepEqual(await answer, {});
+  assert.equal(signals[0].aborted, true);
 });

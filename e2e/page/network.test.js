@@ -145,6 +145,40 @@ test('Unsent messages, and a draft of several lines, outlive a reload, and are g
       Object.keys(localStorage).every(key => !/:(outbox|draft)/.test(key)));
 });
 
+// Other programs on the same host, older pages, and people with developer tools store what they like.
+test('Whatever is stored under the keys of the page, it says and hears', {}, async stage => {
+  const {ann, page} = await stage.open();
+  await page.say('one');
+  await page.untilShown('one');
+  await page.type('a draft');
+  await page.look(false);
+  await page.look(true);
+  const said = ['one'];
+  for (const value of ['', 'null', 'true', '0', '-1e999', '"x"', '[]', '[null]', '[[]]', '{}', '{"id":7,"at":"x","messages":[1,null],"first":{}}',
+    '{"epoch":{},"line":"x","seq":null}', '{"__proto__":null}', '<script>', '\u0000']) {
+    const count = await page.eval(value => {
+      const stores = [localStorage, sessionStorage], keys = stores.map(Object.keys);
+      stores.forEach((store, i) => keys[i].forEach(key => { store[key] = value; }));
+      return keys.flat().length;
+    }, value);
+    assert.ok(count >= 3, `got ${count} keys`);
+    await page.goto('about:blank');
+    await page.enter();
+    await page.eval(() => $('#nameless:visible').trigger('click'));
+    said.push('heard with ' + JSON.stringify(value), 'said with ' + JSON.stringify(value));
+    ann.say(said.at(-2));
+    await page.until(text => $('#lines .text').last().text() === text, said.at(-2));
+    await page.eval(text => {
+      $('#msg').val(text).trigger('input');
+      $('#form')[0].requestSubmit();
+      $('#nameless:visible').trigger('click');
+    }, said.at(-1));
+    await ann.expect(...said.splice(0));
+    await page.until(() => see.allSent());
+    await page.expectNoComplaints();
+  }
+});
+
 test('Without a connection a bar says that messages will be sent, and several outages in a row leave one line', {}, async stage => {
   const [chat, page] = await Promise.all([stage.start(), stage.person()]);
   await page.phone();

@@ -79,6 +79,8 @@ const fallible = {
   'reportError': ['is missing'],
   'AbortController': ['is missing'],
   'Element.prototype.scrollBy': ['is missing'],
+  'Date.prototype.toLocaleString': ['throws'],
+  'Number.prototype.toLocaleString': ['throws'],
 };
 
 // In these ways a style or the page's markup has what a browser doesn't know.

@@ -10,7 +10,8 @@ const numbered = (from, to) => Array.from({length: to - from}, (_, i) => 'line '
 // event returns an event of 12 people with the server's time and the times of the next lines, in milliseconds.
 const event = (now, ...times) => Buffer.from(JSON.stringify({people: 12, now, taken: 0, said: times.map(at => [1, at])}));
 
-// scripted opens the page of a chat whose WebSocket sends messages, strings as text. It returns the WebSocket, too.
+// scripted opens the page of a chat whose WebSocket sends messages, strings as text. It returns the WebSocket, too. What
+// the page does each second it does only when a test calls the functions in its array seconds.
 async function scripted(stage, ...messages) {
   const [chat, page] = await Promise.all([stage.start(), stage.person()]);
   const connected = new Promise(resolve => {
@@ -18,6 +19,11 @@ async function scripted(stage, ...messages) {
       messages.forEach(message => socket.send(message));
       resolve(socket);
     };
+  });
+  chat.network.preload(() => {
+    const every = window.setInterval;
+    window.seconds = [];
+    window.setInterval = (f, ms, ...args) => ms === 1000 ? seconds.push(f) : every(f, ms, ...args);
   });
   await page.enter(chat.url);
   return {page, socket: await connected};
@@ -46,6 +52,20 @@ test('A line shows when it was said by the server’s clock, its title has the f
   await page.until(() => /February 3, 2001.*:05:06/.test($('#lines time')[0].title));
   await page.until(() => /^[^|]*February 3, 2001\|entry\|entry\|[^|]*February 4, 2001\|entry\|[^|]*20\d\d\|entry\|entry$/
     .test($('#lines > *').get().map(e => e.classList[0] === 'day' ? e.textContent : e.classList[0]).join('|')));
+  await page.expectNoComplaints();
+});
+
+test('A rule divides the days of the time zone that the device is in when the lines come', {}, async stage => {
+  const at = Date.UTC(2001, 1, 3, 12);
+  const {page, socket} = await scripted(stage, 'EPOCH 0 1', event(at, at), 'one');
+  const days = () => page.eval(() => $('#lines > *').get().map(e => /February \d/.exec(e.textContent)?.[0] ?? e.textContent).join('|'));
+  await page.until(() => see.entries().length === 1);
+  assert.equal(await days(), 'February 3|12:00one');
+  await page.devtools('Emulation.setTimezoneOverride', {timezoneId: 'Pacific/Kiritimati'}); // 14 hours ahead
+  socket.send(event(at, at));
+  socket.send('two');
+  await page.until(() => see.entries().length === 2);
+  assert.equal(await days(), 'February 3|12:00one|February 4|02:00two');
   await page.expectNoComplaints();
 });
 
@@ -82,6 +102,16 @@ test('Lines of one speaker within five minutes share a visible name and time, an
   }, from, to);
   assert.equal(await copy(0, 4), '12:00 Bob: one\n12:01 Bob: two\n12:04 Bob: three\n12:05 Bob: four\n12:06 Ann: five');
   assert.equal(await copy(1, 1), '12:01 Bob: two');
+  assert.equal(await page.eval(() => { // a triple click selects up to the beginning of the next entry
+    const [first, second] = $('#lines .entry'), range = document.createRange();
+    range.setStart(first.querySelector('.text'), 0);
+    range.setEnd(second, 0);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    const event = new ClipboardEvent('copy', {clipboardData: new DataTransfer(), bubbles: true, cancelable: true});
+    $('#log')[0].dispatchEvent(event);
+    return event.defaultPrevented;
+  }), false, 'got a text of the page’s for one line, which the browser copies as it is');
 
   const {nodes} = await page.devtools('Accessibility.getFullAXTree', {});
   const heard = nodes.filter(({role, ignored}) => role?.value === 'StaticText' && !ignored).map(({name}) => String(name.value).trim());
@@ -119,7 +149,7 @@ test('Wherever one person fills the window, a name and a time are in view', {}, 
 
 test('The page shows how many people there are, and who spoke within the last hour, with the last time', {}, async stage => {
   const now = Date.now();
-  const {page} = await scripted(stage,
+  const {page, socket} = await scripted(stage,
     'EPOCH 0 5',
     event(now, now - 61 * minute, now - 59 * minute, now, now, now),
     'Old: hello\nBob: hello\nAnn: hello\nnobody\nBob: and again',
@@ -130,6 +160,15 @@ test('The page shows how many people there are, and who spoke within the last ho
     $('#speakers li bdi').get().map(e => e.textContent).join() === 'Bob,Ann');
   await page.until(() => $('#speakers li small').first().text() === $('#lines time').last().text());
   await page.picture('presence.png');
+  assert.ok(await page.eval(() => { // a second passes, and the list is the same
+    const [first] = $('#speakers li');
+    getSelection().selectAllChildren(first);
+    seconds.forEach(f => f());
+    return first.isConnected && getSelection().toString().includes('Bob');
+  }), 'got a list that was replaced, although it is the same');
+  await page.eval(() => { getSelection().removeAllRanges(); });
+  socket.send('Eve: hello');
+  await page.until(() => (seconds.forEach(f => f()), $('#speakers li bdi').get().map(e => e.textContent).join() === 'Eve,Bob,Ann'));
   await page.phone();
   await page.until(() => (({left, right}) => left >= 0 && right <= 320)(see.rect('#presence > div')));
 });
@@ -253,6 +292,23 @@ test('A cut does not move a person who reads further up', {}, async stage => {
   await page.until(() => $('#new').next().find('.text').text() === 'line 100' &&
     $('#below').text() === '↓ 50 new messages');
   await page.until(() => $('#log')[0].scrollTop === 200);
+});
+
+test('Lines that come below a person who reads further up are new, and nothing moves', everywhere, async stage => {
+  const {ann, page} = await stage.open();
+  ann.say(...numbered(0, 100));
+  await page.until(() => see.entries().length === 100 && see.atEnd());
+  await page.eval(() => { $('#log')[0].scrollTop = 200; });
+  await page.until(() => !see.atEnd());
+  ann.say(...numbered(100, 150));
+  await page.until(() => see.entries().length === 150 && $('#new').next().find('.text').text() === 'line 100' &&
+    $('#below').text() === '↓ 50 new messages' && $('#log')[0].scrollTop === 200);
+  ann.say('and one');
+  await page.until(() => $('#below').text() === '↓ 51 new messages' && $('#new').next().find('.text').text() === 'line 100');
+  await page.click('#below');
+  ann.say('seen');
+  await page.until(() => see.entries().length === 152 && see.atEnd() && document.title === 'Chat' &&
+    $('#new').next().find('.text').text() === 'line 100');
 });
 
 test('What came in a window with the focus while nobody touched it for minutes is new', {}, async stage => {

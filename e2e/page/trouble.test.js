@@ -169,7 +169,7 @@ test('"Log in again" loads the page, and what is unsent is sent afterwards', {},
   network.heal();
   await page.until(() => $('#help:visible').text() === 'Log in again');
   await page.say('one');
-  network.answer = path => path === '/' ? {status: 200, headers: {'content-type': 'text/html'}, body: '<h1>Who are you?</h1>'} : undefined;
+  network.answer = path => path === '/' ? {status: 200, headers: {'content-type': 'text/html'}, body: '<h1>Who are you?</h1>'} : {status: 401};
   await page.click('#help');
   await page.until(() => document.querySelector('h1').textContent === 'Who are you?');
   network.answer = undefined;
@@ -193,6 +193,19 @@ test('A page that the chat has no place for shows the past, and nothing twice on
   await page.untilLive();
   await page.untilShown('Ann one', 'Ann two', 'Ann three', 'let me in');
   await page.until(() => see.notices().length === 0);
+});
+
+test('The notice of an outage of days names the days', {}, async stage => {
+  const {network, page} = await idle(stage);
+  network.cut();
+  await knownAfter(page);
+  await page.eval(seconds => pass(seconds), 3 * 24 * 60 * 60);
+  network.heal();
+  await page.untilLive();
+  await page.until(() => {
+    const [, from, to] = /^Offline (\w+ \d+, \d+), .* to (\w+ \d+, \d+), .*\.$/.exec($('#lines .notice').last().text()) ?? [];
+    return Date.parse(to) - Date.parse(from) === 3 * 24 * 60 * 60 * 1000;
+  });
 });
 
 // ---- Tabs that are closed with something unsent.
