@@ -323,7 +323,7 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 // would hold 16 MiB. Meanwhile a room in which people say little keeps its history, and nobody there is dropped.
 func TestRoomsShareMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const rooms, memory = 8, 16 // half of 16 MiB is for lines
+		const rooms, memory = 8, 16 // three eighths of 16 MiB, 6 MiB, are for lines
 		c := startChat(t, inMemory, with(func(cfg *config) { cfg.memory = memory }))
 		quiet := c.join("/quiet/ws")
 		sayNumbered(t, quiet, 0, 100)
@@ -347,7 +347,7 @@ func TestRoomsShareMemory(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			most = max(most, heap()-before)
 		}
-		if lines, buffers := int64(memory<<20/2), int64(rooms*3*(64<<10)); most < lines/2 || most > (lines+buffers)*5/4 {
+		if lines, buffers := int64(6<<20), int64(rooms*3*(64<<10)); most < lines/2 || most > (lines+buffers)*5/4 {
 			t.Errorf("the rooms hold %d bytes, want about %d, and up to %d in buffers", most, lines, buffers)
 		}
 		sayNumbered(t, quiet, 100, 110)
@@ -376,7 +376,7 @@ func TestLeavingPeersCount(t *testing.T) {
 						}
 						p.Conn.Write([]byte(last))
 					}
-					took, most := heap()-before, int64(memory<<20/2/2+peers*(16<<10))
+					took, most := heap()-before, int64(memory<<20/8*3/2+peers*(16<<10))
 					if took > most {
 						t.Errorf("%d peers that left take %d bytes, want at most the room's %d", peers, took, most)
 					}
@@ -404,12 +404,12 @@ func TestHistoriesShareMemory(t *testing.T) {
 		for n := range rooms {
 			_, at := c.resume(fmt.Sprintf("/room%d/ws", n), "")
 			kept += at.end - at.seq
-			if share := uint64(memory << 20 / 2 / (rooms + 1) / line); at.end != 256 || at.end-at.seq < share/2 {
+			if share := uint64(3 << 20 / (rooms + 1) / line); at.end != 256 || at.end-at.seq < share/2 {
 				t.Errorf("room %d keeps %d of %d lines, want at least half of its share of %d, of 256", n, at.end-at.seq, at.end, share)
 			}
 		}
-		if kept*line > memory<<20/2 {
-			t.Errorf("the rooms hold %d bytes, want at most 4 MiB", kept*line)
+		if kept*line > 3<<20 {
+			t.Errorf("the rooms hold %d bytes, want at most 3 MiB", kept*line)
 		}
 	})
 }
@@ -419,13 +419,13 @@ func TestOneRoomHoldsHalf(t *testing.T) {
 	for name, state := range map[string]string{"in memory": "", "with -state": t.TempDir()} {
 		c := startChat(t, with(func(cfg *config) { cfg.memory, cfg.history, cfg.state = 8, 10_000, state }))
 		p := c.join("/ws")
-		for _, line := range wstest.Numbered(0, 700) {
+		for _, line := range wstest.Numbered(0, 500) {
 			p.Send(websocket.TextFrame, line+strings.Repeat("x", 4000))
 			p.Expect(websocket.TextFrame, line+strings.Repeat("x", 4000))
 		}
 		probe := c.chat.shared.lines.Account()
-		if free := probe.Hold(0); free < 2<<20 || free > 3<<20 {
-			t.Errorf("%s: a room with 2.8 MB of lines leaves %d bytes, want half of 4 MiB", name, free)
+		if free := probe.Hold(0); free < 3<<19 || free > 2<<20 {
+			t.Errorf("%s: a room with 2 MB of lines leaves %d bytes, want half of 3 MiB", name, free)
 		}
 		p.Conn.Close()
 		c.stop()
