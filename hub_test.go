@@ -319,7 +319,7 @@ func TestStuckPeersPinLittleMemory(t *testing.T) {
 	})
 }
 
-// Eight rooms with a peer that reads nothing beside a flood hold half of -memory together, although one room alone
+// Eight rooms with a peer that reads nothing beside a flood hold three eighths of -memory together, although one room alone
 // would hold 16 MiB. Meanwhile a room in which people say little keeps its history, and nobody there is dropped.
 func TestRoomsShareMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
